@@ -1,8 +1,9 @@
 """What came of an experiment: of the lists that people of each variant were shown, how many they reacted to.
 
 Before: events as `headwater experiments` reads them, or the newest of them. After: that command, and the page. An
-event answers the list whose `request_id` it has; without one, the user's newest list that holds its item, if that was
-shown within `model.overrides.join_window_s`, as the learner joins them. People are dealt to variants, so people are
+event answers the list whose `request_id` it has, whoever did it: a guest who was shown one logs in before she buys.
+Without one it answers the user's newest list that holds its item, if that was shown within
+`model.overrides.join_window_s`, as the learner joins them. People are dealt to variants, so people are
 what is compared: a variant's figure is a ratio of two sums over people, and its variance is by the delta method (Deng,
 Knoblich, Lu: "Applying the Delta Method in Metric Analytics", KDD 2018, section 3).
 """
@@ -10,9 +11,10 @@ Knoblich, Lu: "Applying the Delta Method in Metric Analytics", KDD 2018, section
 from __future__ import annotations
 
 import math
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from headwater.experiments import CONTROL, Dealt, Experiment, dealt_in
@@ -29,10 +31,16 @@ MEASURES = ("reacted", "turned_down", "reward")
 
 SURE = 1.959964
 """Standard errors to either side of an interval of 95%."""
-UNEVEN = 4.0
-"""Standard deviations by which the people of a variant may miss its share: once in 16,000 experiments by chance."""
+FEWEST_PEOPLE = 20
+"""On either side of an interval. With so many, variants that are alike are told apart in 4 to 7% of experiments, with
+five in up to 10%, with two in up to 23% (shares of .05 to .5, up to three lists each)."""
+UNEVEN = 8.0
+"""By how much the people of a variant may miss its share: four standard deviations of many people. In nats, which bound
+the chance of it for few people, too (Chernoff): once in 3,000 experiments for far more than the share, or far fewer."""
 OPEN_LISTS = 20
-"""Of each user: the newest lists, which may still be reacted to."""
+"""Of each user: the newest lists, which an event that names none may answer."""
+MOST_OPEN = 200_000
+"""Lists that may still be reacted to: the newest that were read, of all users. One of twelve items takes 0.7 KB."""
 MOST_EARLY = 10_000
 """Reactions that are kept for a list whose record comes after theirs."""
 
@@ -43,7 +51,7 @@ class Compared(NamedTuple):
     Fields
         value: per list.
         difference: to control, of the same measure; None of control itself, or where it has no list.
-        low, high: of the difference, 95%; None of fewer than two people on either side.
+        low, high: of the difference, 95%; None of fewer than FEWEST_PEOPLE on either side.
     """
 
     value: float
@@ -74,8 +82,9 @@ class ExperimentResult:
         name: of the experiment.
         variants: control first.
         from_ms, to_ms: event time of the first and the last list, epoch ms.
-        moved: people who had lists of more than one variant: its shares were changed, or the control.
+        moved: people who had lists of more than one variant.
         uneven: variants whose people are not the share that they should be, with that share.
+        disputed: surfaces have the experiment with other shares, so that one person may have several variants.
     """
 
     name: str
@@ -84,24 +93,31 @@ class ExperimentResult:
     to_ms: int
     moved: int
     uneven: dict[str, float]
+    disputed: bool
 
     @property
     def remarks(self) -> list[str]:
         """What a person should know before going by the figures."""
         told = []
+        if all(one.variant != CONTROL for one in self.variants):
+            told.append("no list of control was shown, so there is nothing to compare with")
+        if self.disputed:
+            told.append(
+                "its surfaces deal people by other shares, so a person may have one variant here and another there: "
+                "give it the same shares everywhere, or another name"
+            )
         if self.moved:
             told.append(
                 f"{self.moved:,} people had lists of more than one variant, so its shares were changed: look at the "
                 "days since alone, or give the experiment another name"
             )
-        people = sum(one.people for one in self.variants)
-        for one in self.variants:
-            if one.variant in self.uneven:
-                told.append(
-                    f"{one.variant} has {one.people:,} of {people:,} people and should have "
-                    f"{100 * self.uneven[one.variant]:g}%: its shares were changed, or its lists are sent, shown or "
-                    "counted otherwise. Find out which before you go by the figures"
-                )
+        people = {one.variant: one.people for one in self.variants}
+        for variant, share in self.uneven.items():
+            told.append(
+                f"{variant} has {people.get(variant, 0):,} of {sum(people.values()):,} people and should have "
+                f"{100 * share:g}%: its shares were changed, or its lists are empty, refused, sent, shown or counted "
+                "otherwise. Find out which before you go by the figures"
+            )
         return told
 
     def told(self) -> dict[str, Any]:
@@ -113,20 +129,28 @@ class ExperimentResult:
         return {"from_ms": self.from_ms, "to_ms": self.to_ms, "variants": variants, "remarks": self.remarks}
 
 
-@dataclass
+@dataclass(slots=True)
 class _List:
-    """One that was shown and may still be reacted to."""
+    """One that was shown and may still be reacted to.
 
+    Fields
+        user_id: who was shown it.
+        heard: ids of events that it has been told of: each counts once.
+        told: what it has been told.
+        theirs: others have a list by the same `request_id`, so that it does not say whose is meant.
+    """
+
+    user_id: str
     dealt: Dealt
     request_id: str | None
     time_ms: int
-    items: set[str]
-    heard: set[str] = field(default_factory=set)
-    """Ids of events that it has been told of: each counts once."""
-    told: set[Meaning] = field(default_factory=set)
+    items: tuple[str, ...]
+    heard: set[str] | None = None
+    told: tuple[Meaning, ...] = ()
+    theirs: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sums:
     """Of one user in one variant."""
 
@@ -146,8 +170,10 @@ class Outcomes:
     def __init__(self, settings: Settings) -> None:
         self._signals = Signals(settings.signals)
         self._window_ms = 1000 * float(settings.model.given.get("join_window_s", JOIN_WINDOW_S))
+        self._lists: deque[_List] = deque()
         self._open: dict[str, list[_List]] = {}
-        self._early: dict[tuple[str, str], list[EventRow]] = {}
+        self._named: dict[str, _List] = {}
+        self._early: dict[str, list[EventRow]] = {}
         self._sums: dict[str, dict[str, dict[str, _Sums]]] = {}
         self._times: dict[str, tuple[int, int]] = {}
 
@@ -162,47 +188,77 @@ class Outcomes:
             if found is not None:
                 self._react(row, found, meaning)
             elif row.request_id is not None:
-                waiting = self._early.setdefault((row.user_id, row.request_id), [])
+                waiting = self._early.setdefault(row.request_id, [])
                 del waiting[OPEN_LISTS:]
                 waiting.append(row)
                 if len(self._early) > MOST_EARLY:
                     del self._early[next(iter(self._early))]
 
     def _show(self, row: EventRow, dealt: Dealt) -> None:
-        mine = self._open.setdefault(row.user_id, [])
-        items = row.items or (row.item_id,)
-        for one in mine:
-            if row.request_id is not None and one.request_id == row.request_id:
-                one.items.update(items)
-                return
-        mine.append(_List(dealt, row.request_id, row.time_ms, set(items)))
-        del mine[:-OPEN_LISTS]
+        items = tuple(map(sys.intern, row.items or (row.item_id,)))
+        if (same := self._own(row)) is not None:
+            same.items += tuple(set(items).difference(same.items))
+            return
+        one = _List(row.user_id, dealt, row.request_id, row.time_ms, items)
+        self._keep(one)
         self._of(row.user_id, dealt).lists += 1
         first, last = self._times.get(dealt.experiment, (row.time_ms, row.time_ms))
         self._times[dealt.experiment] = min(first, row.time_ms), max(last, row.time_ms)
-        for early in self._early.pop((row.user_id, row.request_id or ""), ()):
+        for early in self._early.pop(row.request_id, ()) if row.request_id is not None else ():
             self.take(early)
+
+    def _keep(self, one: _List) -> None:
+        """Among those that may be reacted to, of which the oldest is let go."""
+        self._lists.append(one)
+        mine = self._open.setdefault(one.user_id, [])
+        mine.append(one)
+        del mine[:-OPEN_LISTS]
+        if one.request_id is not None:
+            first = self._named.setdefault(one.request_id, one)
+            first.theirs = first is not one
+        if len(self._lists) > MOST_OPEN:
+            gone = self._lists.popleft()
+            left = self._open.get(gone.user_id, [])
+            if left and left[0] is gone:
+                del left[0]
+            if not left:
+                self._open.pop(gone.user_id, None)
+            if gone.request_id is not None and self._named.get(gone.request_id) is gone:
+                del self._named[gone.request_id]
+
+    def _own(self, row: EventRow) -> _List | None:
+        """The user's list that the event names."""
+        if row.request_id is None:
+            return None
+        named = self._named.get(row.request_id)
+        if named is None or named.user_id == row.user_id:
+            return named
+        return next((one for one in self._open.get(row.user_id, ()) if one.request_id == row.request_id), None)
 
     def _of(self, user_id: str, dealt: Dealt) -> _Sums:
         users = self._sums.setdefault(dealt.experiment, {}).setdefault(dealt.variant, {})
         return users.setdefault(user_id, _Sums())
 
     def _answered(self, row: EventRow) -> _List | None:
-        mine = self._open.get(row.user_id, ())
         if row.request_id is not None:
-            return next((one for one in mine if one.request_id == row.request_id and row.item_id in one.items), None)
+            found = self._own(row) or self._named.get(row.request_id)
+            mine = found is not None and (found.user_id == row.user_id or not found.theirs)
+            return found if found is not None and mine and row.item_id in found.items else None
+        mine = self._open.get(row.user_id, ())
         since_ms = row.time_ms - self._window_ms
         return next(
             (one for one in reversed(mine) if since_ms <= one.time_ms <= row.time_ms and row.item_id in one.items), None
         )
 
     def _react(self, row: EventRow, shown: _List, meaning: Meaning) -> None:
+        if shown.heard is None:
+            shown.heard = set()
         if row.event_id in shown.heard:
             return
         shown.heard.add(row.event_id)
-        sums = self._of(row.user_id, shown.dealt)
+        sums = self._of(shown.user_id, shown.dealt)
         first = meaning not in shown.told
-        shown.told.add(meaning)
+        shown.told += (meaning,) if first else ()
         if meaning is Meaning.POSITIVE:
             sums.reacted += first
             sums.reward += self._signals.of(row.type).reward_of(row.value)
@@ -210,27 +266,33 @@ class Outcomes:
             sums.turned_down += first
 
     def results(self, in_force: Iterable[Experiment]) -> list[ExperimentResult]:
-        """Of each experiment that had a list, by name. `in_force`: those whose shares are known."""
-        shares = {one.name: one.shares for one in in_force}
-        return [self._result(name, shares.get(name, {})) for name in sorted(self._sums)]
+        """Of each experiment that had a list, by name. `in_force`: those whose shares are known, of each surface."""
+        shares: dict[str, list[dict[str, float]]] = {}
+        for one in in_force:
+            said = shares.setdefault(one.name, [])
+            if one.shares not in said:
+                said.append(one.shares)
+        return [self._result(name, shares.get(name, [])) for name in sorted(self._sums)]
 
-    def _result(self, name: str, shares: Mapping[str, float]) -> ExperimentResult:
+    def _result(self, name: str, shares: Sequence[Mapping[str, float]]) -> ExperimentResult:
         of_all = self._sums[name]
         control = list(of_all.get(CONTROL, {}).values())
         order = sorted(of_all, key=lambda variant: (variant != CONTROL, variant))
         people = Counter(user for users in of_all.values() for user in users)
+        counts = {variant: len(users) for variant, users in of_all.items()}
         return ExperimentResult(
             name,
             [_variant(variant, list(of_all[variant].values()), control) for variant in order],
             *self._times[name],
             moved=sum(many > 1 for many in people.values()),
-            uneven=_uneven({variant: len(users) for variant, users in of_all.items()}, shares),
+            uneven=_uneven(counts, shares[0]) if len(shares) == 1 else {},
+            disputed=len(shares) > 1,
         )
 
 
-def experiments_in(surfaces: Iterable[Surface]) -> dict[str, Experiment]:
-    """By name. Several surfaces may have the same one: people have one variant in all of them."""
-    return {one.experiment.name: one.experiment for one in surfaces if one.experiment is not None}
+def experiments_in(surfaces: Iterable[Surface]) -> list[Experiment]:
+    """Of each surface that has one. Several may have the same: people have one variant in all of them."""
+    return [one.experiment for one in surfaces if one.experiment is not None]
 
 
 def _variant(name: str, users: Sequence[_Sums], control: Sequence[_Sums]) -> VariantResult:
@@ -252,14 +314,15 @@ def _compared(measure: str, users: Sequence[_Sums], control: Sequence[_Sums]) ->
 
 
 def _ratio(measure: str, users: Sequence[_Sums]) -> tuple[float, float | None]:
-    """Of a measure for each list, and its standard error; None of one person, of whom nothing varies.
+    """Of a measure for each list, and its standard error; None of a few people, who do not say how far they vary.
 
-    >>> _ratio("reacted", [_Sums(lists=2, reacted=1), _Sums(lists=2, reacted=0)])
-    (0.25, 0.25)
+    >>> value, error = _ratio("reacted", [_Sums(lists=2, reacted=number % 2) for number in range(100)])
+    >>> value, round(error, 4)
+    (0.25, 0.0251)
     """
     lists, many = sum(one.lists for one in users), len(users)
     value = sum(getattr(one, measure) for one in users) / lists
-    if many < 2:
+    if many < FEWEST_PEOPLE:
         return value, None
     squares = sum((getattr(one, measure) - value * one.lists) ** 2 for one in users)
     return value, math.sqrt(squares * many / (many - 1)) / lists
@@ -270,11 +333,18 @@ def _uneven(people: Mapping[str, int], shares: Mapping[str, float]) -> dict[str,
 
     >>> _uneven({"control": 700, "wide": 300}, {"control": 0.5, "wide": 0.5})
     {'control': 0.5, 'wide': 0.5}
+    >>> _uneven({"control": 19, "wide": 1}, {"control": 0.999, "wide": 0.001})
+    {}
     """
     many = sum(people.values())
-    found = {}
-    for variant, share in shares.items():
-        spread = math.sqrt(many * share * (1 - share))
-        if abs(people.get(variant, 0) - many * share) > UNEVEN * spread:
-            found[variant] = share
-    return found
+    return {
+        variant: share
+        for variant, share in shares.items()
+        if many * _divergence(people.get(variant, 0) / many, share) > UNEVEN
+    }
+
+
+def _divergence(found: float, share: float) -> float:
+    """Of a share that was found from the one that should be (Kullback, Leibler), in nats."""
+    parts = ((found, share), (1 - found, 1 - share))
+    return sum(one * math.log(one / of) if of > 0 else math.inf for one, of in parts if one > 0)

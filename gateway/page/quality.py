@@ -107,7 +107,8 @@ class Quality:
         from serving.surfaces.kept import surfaces_kept
 
         in_force = experiments_in(one.surface for one in surfaces_kept(self._settings).named.values())
-        told: dict[str, Any] = {"in_force": sorted(in_force), "consents": self._settings.privacy.consent != "off"}
+        names = sorted({one.name for one in in_force})
+        told: dict[str, Any] = {"in_force": names, "consents": self._settings.privacy.consent != "off"}
         if told["consents"]:
             return {**told, "events": 0, "results": {}}
         outcomes, events = Outcomes(self._settings), 0
@@ -116,7 +117,7 @@ class Quality:
                 if isinstance(row, EventRow):
                     events += 1
                     outcomes.take(row)
-        results = {one.name: one.told() for one in outcomes.results(in_force.values())}
+        results = {one.name: one.told() for one in outcomes.results(in_force)}
         return {**told, "events": events, "results": results}
 
     def results(self) -> dict[str, Any]:

@@ -7,12 +7,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from headwater.client import Client
 from headwater.consent import Consent
 from headwater.experiments import TOLD_AS, Experiment
 from headwater.settings import Settings
 from headwater.surfaces import Surface
 from headwater.wire import EventRow
+from replay import experiments
 from replay.experiments import Outcomes
 from tests.worlds.commands import headwater
 from tests.worlds.processes import environment
@@ -31,11 +34,11 @@ def shown(user: str, variant: str, request: str | None = None, items: Sequence[s
     return row(user, "served", items[0], items=tuple(items), request_id=request, properties=told)
 
 
-def measured(rows: Sequence[EventRow], **settings: Any) -> dict[str, Any]:
+def measured(rows: Sequence[EventRow], in_force: Sequence[Experiment] = (WIDE,), **settings: Any) -> dict[str, Any]:
     outcomes = Outcomes(Settings(**settings))
     for one in rows:
         outcomes.take(one)
-    (found,) = outcomes.results([WIDE])
+    (found,) = outcomes.results(in_force)
     return found.told()
 
 
@@ -76,6 +79,58 @@ def test_what_should_be_known_before_one_goes_by_the_figures_is_said() -> None:
     assert "1 people had lists of more than one variant" in told["remarks"][0]
     assert [one.split(" has ")[0] for one in told["remarks"][1:]] == ["control", "wide"]
     assert measured([*rows, *(shown(f"w{n}", "wide", f"t{n}") for n in range(150))])["remarks"] == []
+
+
+def test_a_reaction_of_who_has_logged_in_answers_the_list_of_the_guest() -> None:
+    rows = [
+        row("ann", "purchase", "b", request_id="r1"),  # in a partition that is read before the guest's
+        shown("guest", "wide", "r1"),
+        row("ann", "click", "b", request_id="r1"),
+        row("ann", "click", "z", request_id="r1"),  # was not in it
+        shown("bob", "wide", "home"),
+        shown("eve", "wide", "home"),  # an app that names each list of a place alike
+        row("eve", "click", "b", request_id="home"),
+        row("ann", "click", "b", request_id="home"),  # nobody knows whose
+    ]
+    assert figures(measured(rows)) == {"wide": (3, 3, 2, 0, 3)}
+
+
+def test_only_so_many_lists_may_still_be_reacted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "MOST_OPEN", 3)
+    rows = [shown("ann", "wide", f"r{n}") for n in range(3)] + [shown("bob", "wide", f"s{n}") for n in range(2)]
+    rows += [row("ann", "click", request_id="r1"), row("ann", "click", request_id="r2"), row("bob", "click")]
+    assert figures(measured(rows)) == {"wide": (2, 5, 2, 0, 2)}
+
+
+def test_a_variant_that_nobody_was_shown_a_list_of_is_told_of() -> None:
+    (remark,) = measured([shown(f"u{n}", "control") for n in range(40)])["remarks"][1:]
+    assert remark.startswith("wide has 0 of 40 people and should have 50%")
+
+
+def test_one_person_of_ten_is_no_remark_where_a_variant_has_a_hundredth() -> None:
+    rare = Experiment.model_validate({"name": "wider", "variants": {"wide": {"share": 0.01, "overrides": {"k": 5}}}})
+    rows = [shown(f"u{n}", "control") for n in range(18)] + [shown("v", "wide"), shown("w", "wide")]
+    assert measured(rows, [rare])["remarks"] == []  # chance does so in 2 experiments of a hundred
+
+
+def test_surfaces_that_deal_the_same_experiment_by_other_shares_are_told_of() -> None:
+    other = Experiment.model_validate({"name": "wider", "variants": {"wide": {"share": 0.1, "overrides": {"k": 5}}}})
+    rows = [shown(f"u{n}", ("control", "wide")[n % 2]) for n in range(100)]
+    assert [one[:24] for one in measured(rows, [WIDE, other])["remarks"]] == ["its surfaces deal people"]
+    assert measured(rows, [WIDE, WIDE])["remarks"] == []
+
+
+def test_without_control_nothing_is_compared_and_that_is_said() -> None:
+    told = measured([shown(f"u{n}", "ab"[n % 2]) for n in range(100)], [])
+    assert {one["measures"]["reacted"]["low"] for one in told["variants"]} == {None}
+    assert told["remarks"] == ["no list of control was shown, so there is nothing to compare with"]
+
+
+def test_a_few_people_have_no_interval() -> None:
+    rows = [shown(f"u{n}", ("control", "wide")[n % 2], f"r{n}") for n in range(38)]
+    rows += [row(f"u{n}", "click", request_id=f"r{n}") for n in range(1, 38, 2)]
+    few = measured(rows)["variants"][1]["measures"]["reacted"]
+    assert (few["difference"], few["low"], few["high"]) == (1.0, None, None)
 
 
 def test_an_interval_holds_what_it_says_where_people_differ_and_lists_of_one_person_do_not() -> None:

@@ -54,15 +54,16 @@ def command(
         analysed = Analysed(settings, since_ms, lambda many: shown.update(f"{many:,} records ..."))
         for row in analysed.rows():
             outcomes.take(row)
-    found = {one.name: one for one in outcomes.results(in_force.values())}
-    names = sorted({*found, *in_force})
+    found = {one.name: one for one in outcomes.results(in_force)}
+    running = {one.name for one in in_force}
+    names = sorted({*found, *running})
     if name is not None and name not in names:
         known = ", ".join(names) or "none yet"
         raise SettingsError(f"there is no experiment {name!r:.80}. There are: {known}.{did_you_mean(name, names)}")
     chosen = names if name is None else [name]
     if as_json:
         empty: dict[str, object] = {"variants": []}
-        told = {one: {"in_force": one in in_force} | (found[one].told() if one in found else empty) for one in chosen}
+        told = {one: {"in_force": one in running} | (found[one].told() if one in found else empty) for one in chosen}
         print(orjson.dumps(told).decode())
         return
     out = printer(soft_wrap=True)
@@ -70,7 +71,7 @@ def command(
         if one not in found:
             out.print(f"{one}: nobody was shown a list of it yet", markup=False)
             continue
-        _print(out, found[one], in_force=one in in_force)
+        _print(out, found[one], in_force=one in running)
     if not names:
         out.print("No experiment yet: a surface has one as \\[surfaces.NAME.experiment] (docs/surfaces.md).")
     if analysed.withheld:
