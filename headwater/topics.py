@@ -148,7 +148,7 @@ ERASURES = Topic(
     "compact",
     "Erasure: forget a user; then the fact, which names nobody",
     "apps, streams",
-    "streams, serving, trainer",
+    "streams, serving, trainer, page",
     TOMBSTONES_KEPT,
 )
 CONSENTS = Topic(

@@ -20,9 +20,9 @@ kafka-acls "$@" --add --allow-principal User:requester --operation Read --topic 
 kafka-acls "$@" --add --allow-principal User:gateway --operation Write --topic events --topic items --topic users --topic identities --topic requests --topic erasures --topic consents
 kafka-acls "$@" --add --allow-principal User:gateway --operation Read --topic recommendations --topic api-keys
 kafka-acls "$@" --add --allow-principal User:gateway --operation Read --operation Write --topic audit
-kafka-acls "$@" --add --allow-principal User:page --operation Read --operation Write --topic events --topic items --topic users --topic identities --topic model --topic audit
+kafka-acls "$@" --add --allow-principal User:page --operation Read --operation Write --topic events --topic items --topic users --topic identities --topic model --topic erasures --topic audit
 kafka-acls "$@" --add --allow-principal User:page --operation Read --topic surfaces --topic recommendations --topic model-deltas --topic dead-letters --topic api-keys
-kafka-acls "$@" --add --allow-principal User:page --operation Write --topic requests --topic erasures --topic consents
+kafka-acls "$@" --add --allow-principal User:page --operation Write --topic requests --topic consents
 kafka-acls "$@" --add --allow-principal User:doctor --operation Read --operation DescribeConfigs --topic events --topic items --topic users --topic surfaces --topic identities --topic requests --topic recommendations --topic examples --topic learning --topic model --topic model-deltas --topic erasures --topic dead-letters --topic audit --topic consents --topic api-keys
 kafka-acls "$@" --add --allow-principal User:doctor --operation Describe --group streams --group trainer --group serving --group redrive
 kafka-acls "$@" --add --allow-principal User:doctor --operation Describe --cluster

@@ -13,7 +13,7 @@ from typing import Any
 from headwater.client.lanes import partition_of
 from headwater.errors import InvalidMessage
 from headwater.kafka import BoundedReader, Span
-from headwater.settings import KafkaSettings
+from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, RECOMMENDATIONS, USERS, Topic
 from headwater.wire import (
     EventRow,
@@ -56,8 +56,8 @@ def _end_of(span: Span, most: int) -> Span:
 class Lookup:
     """Each method reads, and takes as long as that. Raises Unavailable."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._kafka = settings, settings.kafka
 
     def user(self, user_id: str) -> dict[str, Any]:
         """Their newest events, newest first, lists that were shown to them, attributes, other ids of theirs."""
@@ -93,7 +93,13 @@ class Lookup:
         }
 
     def _also(self, user_id: str) -> list[str]:
-        """Ids that are linked with one, by the newest word on each."""
+        """Ids that are linked with one, by the newest word on each. `identities` keeps what was told of who was
+        forgotten since; it links nobody.
+        """
+        from streams.erasing import erased_users
+        from streams.features.identity import from_before_erasure
+
+        erased = erased_users(self._settings)
         linked: dict[tuple[str, str], IdentityRow] = {}
         for record in newest_records(self._kafka, IDENTITIES, MOST_RECORDS):
             row = read_identity(
@@ -103,7 +109,9 @@ class Lookup:
                 offset=record.offset,
                 timestamp_ms=record.timestamp,
             )
-            if isinstance(row, IdentityRow) and user_id in (row.user_id, row.was):
+            if not isinstance(row, IdentityRow) or user_id not in (row.user_id, row.was):
+                continue
+            if not from_before_erasure(row, erased):
                 said = linked.get((row.user_id, row.was))
                 if said is None or row.time_ms >= said.time_ms:
                     linked[row.user_id, row.was] = row

@@ -112,7 +112,7 @@ class Views:
     ) -> None:
         self.catalogue = TitleCatalogue(settings.kafka)
         self.watch = Watch(settings.gateway.workers_file)
-        self._lookup = Lookup(settings.kafka)
+        self._lookup = Lookup(settings)
         self._models = LiveModels(settings)
         self._quality = Quality(settings)
         self._in_force = SettingsShown(settings)

@@ -282,6 +282,29 @@ def test_an_experiment_is_seen_in_quality_at_a_user_and_in_the_playground(
     assert complaints(browser) == []
 
 
+def test_what_was_told_of_who_was_forgotten_links_nobody_on_the_page(shop: Front) -> None:
+    def also() -> Any:
+        return shop.call("POST", "/page/data/user", {"user_id": "forgets"})[1]["also"]
+
+    shop.call("POST", "/v1/identify", {"user_id": "forgets", "was": "guest-of-forgets"})
+    eventually(lambda: also() == ["guest-of-forgets"], 20, also)
+    shop.call("DELETE", "/v1/users/forgets")
+    eventually(lambda: also() == [], 20, also)  # the topic keeps the word for ever
+
+
+def test_who_may_not_be_analysed_is_in_no_experiment_of_the_page(shop: Front) -> None:
+    for name, consent in (("denied", {"analyse": False}), ("granted", None)):
+        told = {"headwater_experiment": {"name": name, "variant": "wide"}}
+        shown = {"user_id": name, "type": "impression", "items": ["film-1"], "properties": told, "consent": consent}
+        assert shop.call("POST", "/v1/events", shown)[0] == 202
+
+    def found() -> Any:
+        return shop.call("GET", "/page/data/experiments")[1]["results"].keys() & {"denied", "granted"}
+
+    eventually(lambda: "granted" in found(), 20)
+    assert found() == {"granted"}
+
+
 def _answered(found: tuple[Any, ...]) -> Any:
     return found[1] if found[0] == 200 and found[1]["items"] else None
 
@@ -373,7 +396,7 @@ def test_look_ups_read_no_more_than_the_newest(shop: Front, monkeypatch: pytest.
     shop.call("PUT", "/v1/users", [{"user_id": "reader", "attributes": {"age": "old"}}])
     for _ in range(3):
         shop.call("POST", "/v1/events", {"user_id": "reader", "item_id": "film-1", "type": "click"})
-    look = Lookup(shop.settings.kafka)
+    look = Lookup(shop.settings)
     assert (found := look.user("reader"))["count"] == 3
     assert found["attributes"] == {"age": "old"}
     monkeypatch.setattr(lookup, "MOST_RECORDS", 1)

@@ -1,11 +1,13 @@
 """The log of events as an analyst may read it: of who may be analysed, and was not forgotten.
 
-Before: the topic `events`, and the words of people on their consent. After: reports that tell of many people.
+Before: the topic `events`, and the words of people on their consent. After: reports that tell of many people, and the
+page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from headwater.consent import Said, Word, allowed, next_word
 from headwater.errors import InvalidMessage
@@ -32,13 +34,22 @@ class Analysed:
         settings: Kafka, and what nobody said of consent means.
         since_ms: only what happened since, epoch ms.
         progress: told now and then how many records were read.
+        records: of `events`, those of a partition in their order; else all. Of those alone what was said of consent
+            before is not known.
 
     Attributes
         withheld: events of who may not be analysed, as far as was read.
     """
 
-    def __init__(self, settings: Settings, since_ms: int, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        since_ms: int,
+        progress: Callable[[int], None],
+        records: Iterable[Any] | None = None,
+    ) -> None:
         self._settings, self._since_ms, self._progress = settings, since_ms, progress
+        self._records = _all_of(settings) if records is None else records
         self.withheld = 0
 
     def rows(self) -> Iterator[EventRow]:
@@ -46,27 +57,29 @@ class Analysed:
         settings = self._settings
         limits, dead, erased = Limits.of(settings), refused_places(settings), erased_users(settings)
         words = {user: one.word for user, one in lost_words(settings, {}).items()}  # the log tells those that follow
-        records_read = 0
-        for span, records in read_partitions(settings.kafka, EVENTS):
-            for record in records:
-                records_read += 1
-                if records_read % AT_ONCE == 0:
-                    self._progress(records_read)
-                for row in read_as_folded(record, dead, limits.meanings):
-                    if isinstance(row, InvalidMessage):
-                        continue
-                    if erased and is_gone(erased.get(row.user_id), row, span.partition):
-                        continue
-                    if row.type in PLACES:
-                        _go_by(words, row)
-                        continue
-                    if row.time_ms < self._since_ms:
-                        continue
-                    word = words.get(row.user_id)
-                    if allowed(word and word.said, row.consent, limits.unsaid).analyse:
-                        yield row
-                    else:
-                        self.withheld += 1
+        for number, record in enumerate(self._records, 1):
+            if number % AT_ONCE == 0:
+                self._progress(number)
+            for row in read_as_folded(record, dead, limits.meanings):
+                if isinstance(row, InvalidMessage):
+                    continue
+                if erased and is_gone(erased.get(row.user_id), row, record.partition):
+                    continue
+                if row.type in PLACES:
+                    _go_by(words, row)
+                    continue
+                if row.time_ms < self._since_ms:
+                    continue
+                word = words.get(row.user_id)
+                if allowed(word and word.said, row.consent, limits.unsaid).analyse:
+                    yield row
+                else:
+                    self.withheld += 1
+
+
+def _all_of(settings: Settings) -> Iterator[Any]:
+    for _, records in read_partitions(settings.kafka, EVENTS):
+        yield from records
 
 
 def _go_by(words: dict[str, Word], row: EventRow) -> None:
