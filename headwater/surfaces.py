@@ -221,8 +221,8 @@ class Surface(_Part):
     def variants(self) -> Mapping[str, Surface]:
         """What the surface is to whom: by the names of the experiment's variants, `control` among them."""
         plain = self.changed({"experiment": None})
-        others = self.experiment.variants if self.experiment else {}
-        return {CONTROL: plain} | {name: plain.changed(one.overrides) for name, one in others.items()}
+        others = self.experiment.model_dump(mode="json")["variants"] if self.experiment else {}  # as the topic has them
+        return {CONTROL: plain} | {name: plain.changed(one["overrides"]) for name, one in others.items()}
 
     @cached_property
     def version(self) -> str:

@@ -58,11 +58,13 @@ class Surfaces:
             surface = self._named.get(request.surface)
         if surface is None:
             raise RequestRefused("unknown_surface", self._unknown(str(request.surface)))
+        dealt = None
         try:
             dealt, surface = _variant(request, surface)
             surface = surface.changed(request.overrides)
         except SettingsError as error:
-            raise RequestRefused("bad_surface", str(error)) from error
+            whose = f"in variant {dealt.variant} of experiment {dealt.experiment}: " if dealt else ""
+            raise RequestRefused("bad_surface", f"{whose}{error}") from error
         if surface.experiment is not None:
             raise RequestRefused("bad_surface", "overrides: experiment: null leaves it, and a request makes none")
         return surface, dealt

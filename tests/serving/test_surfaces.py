@@ -270,6 +270,20 @@ def test_an_experiment_answers_each_person_by_her_variant_and_says_which(scorer:
     assert (refused.code, "a request makes none" in refused.message) == ("bad_surface", True)
 
 
+def test_overrides_that_one_variant_does_not_take_are_refused_with_its_name(scorer: Scorer) -> None:
+    drawn = {"name": "drawn", "variants": {"drawn": {"share": 0.5, "overrides": {"explore": {"by": "thompson"}}}}}
+    policy = Surface.model_validate({"experiment": drawn})
+    refused = {user: ask(scorer, policy, user_id=user, overrides={"kind": "popular"}).error for user in ("ann", "bob")}
+    assert policy.experiment is not None
+    for user, error in refused.items():
+        if policy.experiment.variant_of(user) == "control":
+            assert error is None
+        else:
+            assert error is not None
+            assert error.message.startswith("in variant drawn of experiment drawn: overrides: explore.by = 'thompson'")
+    assert len({error is None for error in refused.values()}) == 2
+
+
 def test_what_cannot_be_resolved_is_refused_by_name_and_the_others_are_answered(scorer: Scorer) -> None:
     surfaces = Surfaces({"home": Surface(), "product": Surface()})
     asks = [
