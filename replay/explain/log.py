@@ -306,7 +306,7 @@ def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple
     found = [(surface, "of the topic surfaces") for surface in put if surface is not None]
     if name in settings.surfaces:
         found.append((settings.surfaces[name], "of the settings"))
-    then = receipt.experiment and Dealt(receipt.experiment, str(receipt.variant))
+    then = Dealt(receipt.experiment, str(receipt.variant)) if receipt.experiment else None
     versions: list[str] = []
     for surface, whose in found:
         surfaces = Surfaces({name: surface})
@@ -314,14 +314,18 @@ def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple
             answers, dealt = surfaces.of(request)
         except RequestRefused:
             continue
-        versions.append(answers.version)
-        if (versions[-1], dealt) == (version, then):
-            return surfaces, whose + (f", variant {dealt.variant} of experiment {dealt.experiment}" if dealt else "")
+        versions.append(f"{answers.version}{_dealt(dealt)}")
+        if (answers.version, dealt) == (version, then):
+            return surfaces, f"{whose}{_dealt(dealt)}"
     held = f"there are {', '.join(dict.fromkeys(versions))}" if versions else "there is none"
     raise SourceError(
-        f"surface {name!r:.80} was version {version} and is no longer: of the topic surfaces, which keeps the newest "
-        f"of a name, and of the settings {held}. Put that version back to explain what it answered."
+        f"surface {name!r:.80} was version {version}{_dealt(then)} and is no longer: of the topic surfaces, which "
+        f"keeps the newest of a name, and of the settings {held}. Put that version back to explain what it answered."
     )
+
+
+def _dealt(dealt: Dealt | None) -> str:
+    return "" if dealt is None else f", variant {dealt.variant} of experiment {dealt.experiment}"
 
 
 def _since(settings: Settings, partition: int) -> str:

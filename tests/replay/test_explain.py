@@ -181,6 +181,11 @@ def test_what_was_drawn_by_chance_is_drawn_again_and_told(world: Replayed) -> No
     assert explain_answer(world.settings, answer).surface.startswith(said)
     world.world.send(SURFACES, encode(PINNED.changed({"diversity": 0.1})), b"home")
     assert explain_answer(world.settings, answer).identical
+    dealt = world.answers["dealt user-1 1"]
+    told = f"variant {dealt.receipt.variant} of experiment"
+    of_before = dealt.receipt.model_copy(update={"experiment": "before"})
+    with pytest.raises(SourceError, match=f"{told} before and is no longer.* {told} x"):
+        explain_answer(world.settings, dealt.model_copy(update={"receipt": of_before}))
     receipt = answer.receipt.model_copy(update={"surface_version": "000000000000"})
     with pytest.raises(SourceError, match="version 000000000000 and is no longer"):
         explain_answer(world.settings, answer.model_copy(update={"receipt": receipt}))
