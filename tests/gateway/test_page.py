@@ -250,11 +250,23 @@ def test_settings_are_shown_with_their_history_and_checked_but_never_written(
     assert ["400 (Bad Request)" in one for one in complaints(browser)] == [True]  # what was refused, and nothing else
 
 
+WITH_A_MODEL = """const asked = window.fetch;
+    window.fetch = async (...call) => {
+      const answer = await asked(...call);
+      if (!String(call[0]).includes("recommendations")) return answer;
+      const told = await answer.json();
+      told.receipt = { ...told.receipt, fallback: undefined, history_length: 1 };
+      told.items = told.items.map((one) => ({ ...one, contributions: { popular: 1 } }));
+      return new Response(JSON.stringify(told), answer);
+    };"""
+"""Answers are as if there were one, and she had a history."""
+
+
 def test_an_experiment_is_seen_in_quality_at_a_user_and_in_the_playground(
     browser: webdriver.Chrome, shop: Front
 ) -> None:
     tried = b'{"experiment":{"name":"tried","variants":{"long":{"share":0.5,"overrides":{"k":4}}}}}'
-    send_records(shop.settings.kafka, SURFACES, [(b"tried", tried)])
+    send_records(shop.settings.kafka, SURFACES, [(b"tried", tried), (b"loved", b'{"kind":"popular"}')])
     ask = {"user_id": "dealt", "surface": "tried", "explain": False}
     answer = eventually(lambda: _answered(shop.call("POST", "/v1/recommendations", ask)), 20)
     variant = answer["receipt"]["variant"]
@@ -273,12 +285,15 @@ def test_an_experiment_is_seen_in_quality_at_a_user_and_in_the_playground(
     assert texts(browser, "#result p .link") == ["guest-of-dealt"]
     opened(browser, shop, "/play")
     eventually(lambda: "tried" in texts(browser, "#surface option"), 20)
-    for chosen, said in (("tried", "Variant "), ("popular", "The same for everybody.")):
-        script = """const pick = document.getElementById("surface");
-            pick.selectedIndex = [...pick.options].findIndex((one) => one.text === arguments[0]);
-            pick.dispatchEvent(new Event("change"));"""
+    script = """const pick = document.getElementById("surface");
+        pick.selectedIndex = [...pick.options].findIndex((one) => one.text === arguments[0]);
+        pick.dispatchEvent(new Event("change"));"""
+    for chosen, said in (("popular", "The same for everybody."), ("tried", "Variant ")):
         browser.execute_script(script, chosen)
         eventually(lambda said=said: said in texts(browser, "#kind")[0], 20, lambda: texts(browser, "#kind"))
+    browser.execute_script(WITH_A_MODEL)
+    browser.execute_script(script, "loved")
+    eventually(lambda: "The same for everybody." in texts(browser, "#kind")[0], 20, lambda: texts(browser, "#kind"))
     assert complaints(browser) == []
 
 

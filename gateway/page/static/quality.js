@@ -48,7 +48,7 @@ function beside({ value, difference, low, high }, part) {
   const text = said(value) + (part ? "%" : "");
   if (low === null) return text;
   const apart = `${said(difference, true)} (${said(low, true)} to ${said(high, true)})`;
-  return el("span", {}, `${text} `, el(low > 0 || high < 0 ? "strong" : "span", { class: "when" }, apart));
+  return el("span", {}, `${text} `, el(low > 0 || high < 0 ? "strong" : "span", { class: "when" }, el("span", {}, apart)));
 }
 
 function experiments(told) {
