@@ -97,5 +97,7 @@ def dealt_in(properties: Mapping[str, Any] | None) -> Dealt | None:
     told = (properties or {}).get(TOLD_AS)
     if not isinstance(told, dict):
         return None
-    names = [told.get("name"), told.get("variant")]
-    return Dealt(*names) if all(isinstance(one, str) and re.fullmatch(NAME, one) for one in names) else None
+    name, variant = told.get("name"), told.get("variant")
+    if not isinstance(name, str) or not isinstance(variant, str):
+        return None
+    return Dealt(name, variant) if re.fullmatch(NAME, name) and re.fullmatch(NAME, variant) else None

@@ -242,8 +242,9 @@ class Outcomes:
     def _answered(self, row: EventRow) -> _List | None:
         if row.request_id is not None:
             found = self._own(row) or self._named.get(row.request_id)
-            mine = found is not None and (found.user_id == row.user_id or not found.theirs)
-            return found if found is not None and mine and row.item_id in found.items else None
+            if found is None or (found.user_id != row.user_id and found.theirs):
+                return None
+            return found if row.item_id in found.items else None
         mine = self._open.get(row.user_id, ())
         since_ms = row.time_ms - self._window_ms
         return next(
