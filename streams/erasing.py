@@ -8,16 +8,15 @@ of the same `event_id` and time that comes again is from before the erasure that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
 from headwater.kafka import BoundedReader, end_offsets
-from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
-from headwater.privacy.facts import read_facts
+from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, fact_of, read_erasure
+from headwater.privacy.facts import ErasedUsers, checked_fact, erased_users
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
@@ -233,38 +232,6 @@ def is_folded(reading: Reading, user_id: str, erased: Erased) -> bool:
     return reading.slots[reading.slot_of[user_id]].events.get(erased.partition, -1) >= erased.offset
 
 
-class ErasedUsers(Mapping[str, Erased]):
-    """By user id, who was forgotten: what the facts of `erasures` say. Its keys are digests, for nobody knows the ids.
-
-    >>> ErasedUsers({}).get("ann") is None
-    True
-    """
-
-    def __init__(self, facts: Mapping[str, ErasureFact]) -> None:
-        self.facts = dict(facts)
-
-    def add(self, met: Mapping[str, Erased]) -> None:
-        """Of users whom a log was seen to forget."""
-        for one, erased in met.items():
-            if erased.outlasts(self.get(one)):
-                fact = fact_of(one, erased)
-                self.facts[fact.digest] = fact
-
-    def __getitem__(self, user_id: str) -> Erased:
-        return self.facts[digest_of(user_id)].erased
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.facts)
-
-    def __len__(self) -> int:
-        return len(self.facts)
-
-
-def erased_users(settings: Settings) -> ErasedUsers:
-    """Who was forgotten, as the topic says. Raises Unavailable when Kafka or the topic is not there."""
-    return ErasedUsers(_facts(settings))
-
-
 def seed_erased(settings: Settings, store: FeatureStore) -> None:
     """Let a store that lacks any of the topic know who was forgotten, before anything of the log is folded: where that
     has lost the place, only the fact tells what is from before. Raises Unavailable.
@@ -272,49 +239,3 @@ def seed_erased(settings: Settings, store: FeatureStore) -> None:
     marks = store.standing(ERASURES).marks()
     if any(marks.get(number, -1) < end - 1 for number, end in end_offsets(settings.kafka, ERASURES).items()):
         store.keep_erased(erased_users(settings).facts.values())
-
-
-def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], at: str) -> ErasureFact:
-    """A fact that can be one: anybody who may write to `erasures` could else shut a user out for ever.
-
-    Parameters
-        fact: as it was read.
-        times: how far a time may lie ahead.
-        ends: partition of `events` -> the offset after its newest record, read after the fact was.
-        at: where it is.
-
-    Raises
-        InvalidMessage: its time has not come, or its place is in no log.
-
-    >>> checked_fact(fact_of("ann", Erased(1000, 0, 7)), TimeBounds(now_ms=1000), {0: 8}, "erasures[0]@3").offset
-    7
-    """
-    times = times._replace(now_ms=times.now_ms or now_ms())
-    if fact.erased_time > times.latest_word_ms:
-        raise times.refusal(fact.erased_time, at)
-    end = ends.get(fact.partition, 0)
-    if fact.offset >= end:
-        raise InvalidMessage(
-            "schema",
-            f"{at}: forgets at events[{fact.partition}]@{fact.offset}, and that partition ends at {end}. Ask with "
-            '{"user_id": ...}: streams workers write facts.',
-        )
-    return fact
-
-
-def _facts(settings: Settings) -> dict[str, ErasureFact]:
-    """Of each erasure the fact that counts, by digest."""
-    said = list(read_facts(settings.kafka))
-    if not said:
-        return {}
-    refused = {(one.partition, one.offset) for one in read_letters(settings.kafka, ERASURES)}
-    ends, times = end_offsets(settings.kafka, EVENTS), TimeBounds(max_ahead_ms=settings.streams.max_ahead_s * 1000)
-    found: dict[str, ErasureFact] = {}
-    for fact, at, place in said:
-        try:
-            before = found.get(checked_fact(fact, times, ends, at).digest)
-        except InvalidMessage:
-            continue
-        if place not in refused and fact.erased.outlasts(None if before is None else before.erased):
-            found[fact.digest] = fact
-    return found

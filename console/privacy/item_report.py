@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from console.privacy.analysed import Analysed
 from headwater.settings import Settings
 from headwater.wire import EventRow
-from replay.analysed import Analysed
 from streams.features.store import FeatureStore
 
 __all__ = ["ItemReport", "ReportedItem", "item_report"]

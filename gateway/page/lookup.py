@@ -96,7 +96,7 @@ class Lookup:
         """Ids that are linked with one, by the newest word on each. `identities` keeps what was told of who was
         forgotten since; it links nobody.
         """
-        from streams.erasing import erased_users
+        from headwater.privacy.facts import erased_users
         from streams.features.identity import from_before_erasure
 
         erased = erased_users(self._settings)

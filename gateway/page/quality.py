@@ -103,7 +103,7 @@ class Quality:
         """What came of each variant of an experiment, by the newest events; nothing of it where people say what may be
         analysed, for that takes the whole log.
         """
-        from replay.analysed import Analysed
+        from replay.analysed import Analysable
         from replay.experiments import Outcomes, experiments_in
         from serving.surfaces.kept import surfaces_kept
 
@@ -113,10 +113,12 @@ class Quality:
         if told["consents"]:
             return {**told, "events": 0, "results": {}}
         outcomes, events = Outcomes(self._settings), 0
-        newest = newest_records(self._settings.kafka, EVENTS, NEWEST_EVENTS)
-        for row in Analysed(self._settings, 0, lambda _: None, newest).rows():
-            events += 1
-            outcomes.take(row)
+        analysable = Analysable(self._settings)
+        for record in newest_records(self._settings.kafka, EVENTS, NEWEST_EVENTS):
+            for row in read_past_events(record):
+                if isinstance(row, EventRow) and analysable.has(row, record.partition):
+                    events += 1
+                    outcomes.take(row)
         results = {one.name: one.told() for one in outcomes.results(in_force)}
         return {**told, "events": events, "results": results}
 

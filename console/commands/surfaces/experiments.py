@@ -37,11 +37,11 @@ def command(
     import orjson
 
     from console.look.cluster import must_exist
+    from console.privacy.analysed import Analysed
     from headwater.errors import SettingsError
     from headwater.events import now_ms
     from headwater.spelling import did_you_mean
     from headwater.topics import EVENTS
-    from replay.analysed import Analysed
     from replay.experiments import Outcomes, experiments_in
     from serving.surfaces.kept import surfaces_kept
 
