@@ -111,6 +111,8 @@ class ExperimentResult:
                 f"{self.moved:,} people had lists of more than one variant, so its shares were changed: look at the "
                 "days since alone, or give the experiment another name"
             )
+        if any(one.people < FEWEST_PEOPLE for one in self.variants):
+            told.append(f"of fewer than {FEWEST_PEOPLE} people in a variant or in control there is no interval")
         people = {one.variant: one.people for one in self.variants}
         for variant, share in self.uneven.items():
             told.append(

@@ -16,7 +16,9 @@ DAY_MS = 86_400_000
 @grouped
 def command(
     *,
-    days: Annotated[float, typer.Argument(metavar="DAYS", min=0.01, help="Not seen for so long, by event time.")],
+    days: Annotated[
+        float, typer.Argument(metavar="DAYS", min=0.01, max=36_500, help="Not seen for so long, by event time.")
+    ],
     now: Annotated[
         int | None, typer.Option(metavar="MS", help="Count back from there, epoch ms: in a world of the past.")
     ] = None,

@@ -20,7 +20,7 @@ def command(
         int, typer.Option("--min-people", metavar="K", min=2, help="Tell nothing that fewer people did.")
     ] = 10,
     days: Annotated[
-        float | None, typer.Option(min=0.01, help="Only so many days back. Default: all of the log.")
+        float | None, typer.Option(min=0.01, max=36_500, help="Only so many days back. Default: all of the log.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Items to print.")] = 20,
     servers: ServerOptions,

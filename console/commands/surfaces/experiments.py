@@ -25,7 +25,7 @@ def command(
     *,
     name: Annotated[str | None, typer.Argument(help="Of the experiment. Default: all.")] = None,
     days: Annotated[
-        float | None, typer.Option(min=0.01, help="Only so many days back. Default: all of the log.")
+        float | None, typer.Option(min=0.01, max=36_500, help="Only so many days back. Default: all of the log.")
     ] = None,
     servers: KafkaOptions,
     as_json: Json = False,

@@ -57,7 +57,7 @@ function experiments(told) {
   if (!names.length) return at("experiments").replaceChildren(empty("No surface has an experiment: [surfaces.NAME.experiment] answers some people otherwise (docs/surfaces.md). Those in force are under Settings.", "headwater surfaces list"));
   if (told.consents) return at("experiments").replaceChildren(empty(`In force: ${told.in_force.join(", ") || "none"}. People say here what may be analysed, which takes all of the log:`, "headwater experiments"));
   at("experiments").replaceChildren(...names.flatMap((name) => {
-    const found = told.results[name];
+    const found = Object.hasOwn(told.results, name) ? told.results[name] : null;
     const over = told.in_force.includes(name) ? "" : " (of no surface any more)";
     if (!found) return [el("h3", {}, name), empty("Nobody was shown a list of it among the newest events.")];
     return [el("h3", {}, name + over), table(["Variant", "People", "Lists", "Reacted to", "Turned down", "Reward a list"], found.variants.map(({ variant, people, lists, measures }) => [variant, whole(people), whole(lists),
