@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ def test_a_surface_is_another_to_each_variant_and_has_a_version_for_each() -> No
 
 
 def test_a_variant_of_the_settings_is_that_of_the_topic_also_where_it_names_an_instant() -> None:
-    since = {"published_time": {"gte": datetime(2026, 6, 1, tzinfo=UTC)}}  # as TOML reads it
+    since = {"published_time": {"gte": datetime(2026, 6, 1, tzinfo=timezone.utc)}}  # as TOML reads it
     said = {"name": "recent", "variants": {"late": {"share": 0.5, "overrides": {"filters": since}}}}
     told = Surface.model_validate({"experiment": said})
     sent = Surface.model_validate_json(told.model_dump_json(exclude_defaults=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 import sys
@@ -12,9 +13,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from aiokafka.client import AIOKafkaClient
 
-import streams.faust_internals  # noqa: F401 - it mends aiokafka
 from headwater.kafka import admin_client, consumer, producer
 from headwater.kafka.sockets import IDLE_S
 from headwater.settings import Settings
@@ -58,9 +57,12 @@ def test_those_of_kafka_python_do(settings: Settings, client: Callable[..., Any]
 
 
 def test_those_of_aiokafka_do(settings: Settings) -> None:
+    made = pytest.importorskip("aiokafka.client", reason="only streams has it")
+    importlib.import_module("streams.faust_internals")  # mends it
+
     async def asked() -> set[int]:
         before = idle_times(settings)
-        client = AIOKafkaClient(bootstrap_servers=settings.kafka.bootstrap)
+        client = made.AIOKafkaClient(bootstrap_servers=settings.kafka.bootstrap)
         await client.bootstrap()
         try:
             return of_new(settings, before)
