@@ -16,6 +16,8 @@ from typing import Any
 __all__ = ["Proxy"]
 
 PIECE = 65_536
+ENDS_S = 0.02
+"""In which whoever was seen to connect is accepted, and what was cut ends."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: closing sends RST."""
 
@@ -37,6 +39,7 @@ class Proxy:
         self._frozen = False
         self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter | None]] = set()
         self._dead: set[asyncio.StreamWriter] = set()
+        self._serving: set[Any] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -72,7 +75,7 @@ class Proxy:
 
     def close(self) -> None:
         """Cut everything and end."""
-        self._call(self._refuse())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -86,6 +89,16 @@ class Proxy:
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own = asyncio.current_task()
+        self._serving.add(own)
+        try:
+            await self._connect(reader, writer)
+        except asyncio.CancelledError:  # the proxy ends
+            _cut(writer)
+        finally:
+            self._serving.discard(own)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._frozen:
             self._dead.add(writer)
             return
@@ -149,6 +162,16 @@ class Proxy:
             _cut(client)
         self._dead.clear()
         return await self._reset()
+
+    async def _end(self) -> None:
+        """Cut everything, and whoever is just being connected."""
+        await self._refuse()
+        await asyncio.sleep(ENDS_S)
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._reset()
+            for one in self._serving:
+                one.cancel()
+            await asyncio.sleep(ENDS_S)
 
 
 def _cut(end: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.proxy import Proxy
+from tests.worlds.processes import eventually
 
 
 @pytest.fixture
@@ -82,3 +84,17 @@ def test_a_slow_way_is_slow_both_ways(proxy: Proxy) -> None:
         one.sendall(b"two")
         assert one.recv(10) == b"two"
         assert time.monotonic() - began >= 0.1
+
+
+def test_who_is_just_being_connected_is_cut_when_the_proxy_ends() -> None:
+    with contextlib.ExitStack() as opened, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        for _ in range(2):  # the server takes nobody any more: a third waits
+            filling = opened.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+        proxy = Proxy(full.getsockname()[1])
+        client = opened.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 10))
+        eventually(lambda: asyncio.all_tasks(proxy._loop), 10)
+        proxy.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
