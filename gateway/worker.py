@@ -37,6 +37,7 @@ from headwater.kafka import take_part
 from headwater.process import Operations, family_of, in_url, run_worker
 from headwater.security.parties import GATEWAY, PAGE
 from headwater.settings import Settings
+from headwater.sockets import keepalive
 from headwater.topics import CONSENTS
 from headwater.wire import MAX_VALUE_BYTES
 
@@ -48,7 +49,7 @@ __all__ = ["GatewayWorker", "main"]
 TICK_S = 0.1
 START_LOOK_S = 0.01
 BACKLOG = 1024
-UNHEARD = {"TCP_USER_TIMEOUT": 30_000, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
+UNHEARD = keepalive(TCP_USER_TIMEOUT=30_000, TCP_KEEPIDLE=30, TCP_KEEPINTVL=10)
 """Who acknowledges nothing for 30 seconds (first in ms) is gone, also where nothing is sent but the question whether it
 is there: a phone without a net says no goodbye."""
 DELIVERY_S = 20.0
@@ -91,10 +92,8 @@ class GatewayWorker:
                 f"cannot listen on {in_url(own.host)}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a "
                 "port that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
             ) from None
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections have it all from here
-        for name, value in UNHEARD.items():
-            if hasattr(socket, name):  # macOS has not all
-                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        for option in UNHEARD:  # connections have it all from here
+            found.setsockopt(*option)
         return found
 
     def await_servers(self) -> None:

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from headwater.experiments import CONTROL, Dealt, Experiment, dealt_in
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
-from headwater.surfaces import Surface
 from headwater.wire import EventRow
 from models.config import JOIN_WINDOW_S
+from serving.surfaces.kept import surfaces_kept
 
-__all__ = ["MEASURES", "Compared", "ExperimentResult", "Outcomes", "VariantResult", "experiments_in"]
+__all__ = ["MEASURES", "Compared", "ExperimentResult", "Outcomes", "VariantResult", "experiments_in_force"]
 
 MEASURES = ("reacted", "turned_down", "reward")
 """Of each list: whether there was something positive, something negative, and what the former was worth."""
@@ -293,9 +293,14 @@ class Outcomes:
         )
 
 
-def experiments_in(surfaces: Iterable[Surface]) -> list[Experiment]:
-    """Of each surface that has one. Several may have the same: people have one variant in all of them."""
-    return [one.experiment for one in surfaces if one.experiment is not None]
+def experiments_in_force(settings: Settings) -> list[Experiment]:
+    """Of each surface that has one. Several may have the same: people have one variant in all of them.
+
+    Raises
+        Unavailable: Kafka does not answer.
+    """
+    named = surfaces_kept(settings).named.values()
+    return [one.surface.experiment for one in named if one.surface.experiment is not None]
 
 
 def _variant(name: str, users: Sequence[_Sums], control: Sequence[_Sums]) -> VariantResult:

@@ -14,7 +14,9 @@ from console.local import DEFAULT_DATA
 if TYPE_CHECKING:
     from headwater.settings import Settings
 
-__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions", "Utc", "json_fields"]
+__all__ = ["Data", "Days", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions", "Utc", "json_fields", "since_ms"]
+
+DAY_MS = 86_400_000
 
 Kafka = Annotated[
     str | None,
@@ -26,6 +28,9 @@ Redis = Annotated[
 ]
 Prefix = Annotated[str | None, typer.Option(help="World: what stands before topics, groups and Redis keys.")]
 Data = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the `headwater up` to talk to.")]
+Days = Annotated[
+    float | None, typer.Option(min=0.01, max=36_500, help="Only so many days back. Default: all of the log.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC. Default: the zone of this machine, with its offset.")]
 
@@ -84,3 +89,10 @@ def json_fields(given: Sequence[str], option: str, *, words: bool = False) -> di
             remedy = "a text needs quotes within" if equals else "write FIELD=JSON"
             raise typer.BadParameter(f"{option} {text!r}: {remedy} ({error})") from error
     return found
+
+
+def since_ms(days: float | None) -> int:
+    """From when on events count, epoch ms, where only so many days back are asked for."""
+    from headwater.events import now_ms
+
+    return 0 if days is None else max(0, round(now_ms() - days * DAY_MS))

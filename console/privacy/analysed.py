@@ -31,27 +31,29 @@ class Analysed:
         since_ms: only what happened since, epoch ms.
         progress: told now and then how many records were read.
 
-    Attributes
-        withheld: events of who may not be analysed, as far as was read.
+    Raises
+        Unavailable: a server is away.
     """
 
     def __init__(self, settings: Settings, since_ms: int, progress: Callable[[int], None]) -> None:
-        self._settings, self._since_ms, self._progress = settings, since_ms, progress
-        self.withheld = 0
+        self._settings, self._progress = settings, progress
+        words = {user: one.word for user, one in lost_words(settings, {}).items()}  # the log tells those that follow
+        self._analysable = Analysable(settings, since_ms, words)
+
+    @property
+    def withheld(self) -> int:
+        """Events of who may not be analysed, as far as was read."""
+        return self._analysable.withheld
 
     def rows(self) -> Iterator[EventRow]:
-        """Raises Unavailable: a server is away."""
-        settings = self._settings
+        """Raises Unavailable."""
+        settings, records_read = self._settings, 0
         dead, meanings = refused_places(settings), Limits.of(settings).meanings
-        words = {user: one.word for user, one in lost_words(settings, {}).items()}  # the log tells those that follow
-        analysable = Analysable(settings, self._since_ms, words)
-        records_read = 0
         for span, records in read_partitions(settings.kafka, EVENTS):
             for record in records:
                 records_read += 1
                 if records_read % AT_ONCE == 0:
                     self._progress(records_read)
                 for row in read_as_folded(record, dead, meanings):
-                    if not isinstance(row, InvalidMessage) and analysable.has(row, span.partition):
+                    if not isinstance(row, InvalidMessage) and self._analysable.has(row, span.partition):
                         yield row
-                self.withheld = analysable.withheld

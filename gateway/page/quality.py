@@ -104,10 +104,9 @@ class Quality:
         analysed, for that takes the whole log.
         """
         from replay.analysed import Analysable
-        from replay.experiments import Outcomes, experiments_in
-        from serving.surfaces.kept import surfaces_kept
+        from replay.experiments import Outcomes, experiments_in_force
 
-        in_force = experiments_in(one.surface for one in surfaces_kept(self._settings).named.values())
+        in_force = experiments_in_force(self._settings)
         names = sorted({one.name for one in in_force})
         told: dict[str, Any] = {"in_force": names, "consents": self._settings.privacy.consent != "off"}
         if told["consents"]:

@@ -201,11 +201,12 @@ class Views:
     async def user(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/user"""
         user_id = await self._text(request, caller, "user_id")
-        whose = await self._looked(lambda: self._called(user_id))  # a file may tell the name
-        found = await self._looked(lambda: self._lookup.user(whose))
-        found["experiments"] = await self._looked(lambda: self._in_force.variants(whose))
+        found = await self._looked(lambda: self._user(self._called(user_id)))  # a file may tell the name
         items = [one["item_id"] for one in found["events"]] + [item for one in found["shown"] for item in one["items"]]
         return _told({**found, "titles": self.catalogue.titles(items)})
+
+    def _user(self, whose: str) -> dict[str, Any]:
+        return {**self._lookup.user(whose), "experiments": self._in_force.variants(whose)}
 
     async def item(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/item"""

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from gateway.access import Caller, Denied
 from gateway.backend import LONGEST_MS
 from gateway.bodies import Hold, refuse_many
-from gateway.calls import BATCH, EVERY_MS, Calls, TakenIn
+from gateway.calls import AGAIN_S, BATCH, EVERY_MS, Calls, TakenIn
 from gateway.refusals import ToldError
 from gateway.rpc.messages import fields_of, message_of, read_message
 from gateway.tokens import After
@@ -26,7 +26,6 @@ from headwater.recommendations import Recommendation
 
 __all__ = ["Answers", "RpcAsked", "Wire"]
 
-AGAIN_S = 1.0
 HELD_BYTES = 262_144
 """Of a stream that are read ahead, while those before are on their way to Kafka; and one message more."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import socket
 
+from headwater.sockets import keepalive
+
 __all__ = ["SOCKET_OPTIONS"]
 
 IDLE_S, EVERY_S, TIMES = 3, 3, 3
@@ -16,16 +18,11 @@ IDLE_S, EVERY_S, TIMES = 3, 3, 3
 
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (
-            ("TCP_KEEPIDLE", IDLE_S),
-            ("TCP_KEEPINTVL", EVERY_S),
-            ("TCP_KEEPCNT", TIMES),
-            ("TCP_USER_TIMEOUT", 1000 * (IDLE_S + EVERY_S * TIMES)),  # what was sent and is not acknowledged
-        )
-        if hasattr(socket, name)  # not all of them on macOS
+    *keepalive(
+        TCP_KEEPIDLE=IDLE_S,
+        TCP_KEEPINTVL=EVERY_S,
+        TCP_KEEPCNT=TIMES,
+        TCP_USER_TIMEOUT=1000 * (IDLE_S + EVERY_S * TIMES),  # what was sent and is not acknowledged
     ),
 ]
 """As `setsockopt` takes each."""

@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, ServerOptions
+from console.commands.options import Days, Json, ServerOptions, since_ms
 from console.printing import printer
-
-DAY_MS = 86_400_000
 
 
 @grouped
@@ -19,9 +17,7 @@ def command(
     min_people: Annotated[
         int, typer.Option("--min-people", metavar="K", min=2, help="Tell nothing that fewer people did.")
     ] = 10,
-    days: Annotated[
-        float | None, typer.Option(min=0.01, max=36_500, help="Only so many days back. Default: all of the log.")
-    ] = None,
+    days: Days = None,
     top: Annotated[int, typer.Option(min=1, help="Items to print.")] = 20,
     servers: ServerOptions,
     as_json: Json = False,
@@ -35,14 +31,12 @@ def command(
 
     from console.look.cluster import must_exist
     from console.privacy.item_report import item_report
-    from headwater.events import now_ms
     from headwater.topics import EVENTS
 
     settings = servers.settings()
     must_exist(settings.kafka, EVENTS)
-    since_ms = 0 if days is None else max(0, round(now_ms() - days * DAY_MS))
     with printer(stderr=True).status("reading ...") as shown:
-        found = item_report(settings, min_people, since_ms, lambda many: shown.update(f"{many:,} records ..."))
+        found = item_report(settings, min_people, since_ms(days), lambda many: shown.update(f"{many:,} records ..."))
     if as_json:
         rows = [one._asdict() for one in found.items[:top]]
         told = {"min_people": min_people, "items": rows, "left_out": found.left_out, "withheld": found.withheld}

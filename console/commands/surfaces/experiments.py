@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Days, Json, KafkaOptions, since_ms
 from console.printing import printer
 from console.times import shown_time
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from replay.experiments import Compared, ExperimentResult
 
-DAY_MS = 86_400_000
 HEADS = {"reacted": "reacted to", "turned_down": "turned down", "reward": "reward a list"}
 
 
@@ -24,9 +23,7 @@ HEADS = {"reacted": "reacted to", "turned_down": "turned down", "reward": "rewar
 def command(
     *,
     name: Annotated[str | None, typer.Argument(help="Of the experiment. Default: all.")] = None,
-    days: Annotated[
-        float | None, typer.Option(min=0.01, max=36_500, help="Only so many days back. Default: all of the log.")
-    ] = None,
+    days: Days = None,
     servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
@@ -39,19 +36,16 @@ def command(
     from console.look.cluster import must_exist
     from console.privacy.analysed import Analysed
     from headwater.errors import SettingsError
-    from headwater.events import now_ms
     from headwater.spelling import did_you_mean
     from headwater.topics import EVENTS
-    from replay.experiments import Outcomes, experiments_in
-    from serving.surfaces.kept import surfaces_kept
+    from replay.experiments import Outcomes, experiments_in_force
 
     settings = servers.settings()
     must_exist(settings.kafka, EVENTS)
-    in_force = experiments_in(one.surface for one in surfaces_kept(settings).named.values())
-    since_ms = 0 if days is None else max(0, round(now_ms() - days * DAY_MS))
+    in_force = experiments_in_force(settings)
     outcomes = Outcomes(settings)
     with printer(stderr=True).status("reading ...") as shown:
-        analysed = Analysed(settings, since_ms, lambda many: shown.update(f"{many:,} records ..."))
+        analysed = Analysed(settings, since_ms(days), lambda many: shown.update(f"{many:,} records ..."))
         for row in analysed.rows():
             outcomes.take(row)
     found = {one.name: one for one in outcomes.results(in_force)}
