@@ -268,7 +268,7 @@ class Agents:
                 told[message.partition][user_id] = attributes_of(user, message.timestamp)
                 self._metrics.users.inc()
         await self._refuse(refused)
-        await self._erasing.take_back([user for entries in told.values() for user in entries])
+        await self._erasing.take_back(USERS, messages)
         newest = {message.partition: message.offset for message in messages}
         for partition, entries in told.items():
             written = await self._retry.call_blocking(
@@ -325,6 +325,7 @@ class Agents:
 
     async def _apply_consents(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         await self._refuse(await self._consenting.run(messages))
+        await self._erasing.take_back(CONSENTS, messages)
         newest = {message.partition: message.offset for message in messages}
         for partition, offset in newest.items():
             keys = {message.key for message in messages if message.partition == partition and message.key}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from headwater.consent import CONSENT, Consent, Said, Word, latest
@@ -21,7 +22,7 @@ from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
-from streams.erasing import NOTHING
+from streams.erasing import NOTHING, Once, seed_erased
 from streams.features.state import EMPTY, UserState
 from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -65,13 +66,17 @@ class ConsentRounds:
         self._sent: dict[str, Word] = {}
 
     async def begin(self, marks: Mapping[int, int]) -> None:
-        """Look what is told already of what is to be read, from behind these marks on."""
+        """Look what is told already of what is to be read, from behind these marks on; and who was forgotten, which a
+        store that has lost words may have lost, too.
+        """
+        await self._retry.call_async("kafka", lambda: asyncio.to_thread(seed_erased, self._settings, self._store))
         found = await self._retry.call_async("kafka", lambda: asyncio.to_thread(_found, self._settings, marks))
         self._done, self._newest = found.done, found.newest
 
     async def run(self, messages: Sequence[Message]) -> list[RefusedMessage]:
         """Tell the log what a batch says; what it cannot be read for."""
         refused: list[RefusedMessage] = []
+        placed = Once(partial(_placed, self._settings))
         for message in messages:
             at = record_place(message)
             try:
@@ -90,12 +95,14 @@ class ConsentRounds:
                     continue
                 if not is_in_time:
                     raise times.refusal(word.time_ms, at)
-                await self._tell(found.user_id, word, at, message.offset)
+                await self._tell(found.user_id, word, at, message.offset, placed)
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error.as_value()))
         return refused
 
-    async def _tell(self, user_id: str, word: Word, at: str, offset: int) -> None:
+    async def _tell(
+        self, user_id: str, word: Word, at: str, offset: int, placed: Once[Mapping[str, PlacedWord]]
+    ) -> None:
         reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
         state = reading.states.get(user_id)
         known = latest((self._sent.get(user_id), None if state is None else state.word))
@@ -104,6 +111,8 @@ class ConsentRounds:
         if erased is not None and await self._is_passed_over(word, erased):
             if self._newest.get(user_id, -1) > offset:
                 return  # as it was when it was read first: what has come since stays
+            there = (await self._retry.call_async("kafka", placed.found)).get(user_id)  # by another worker, not folded
+            known = latest((known, None if there is None else there.word))
             if known is None or (known.time_ms, _denies(known)) < (erased.time_ms, True):
                 self._sent.pop(user_id, None)
                 await self._retry.call_async("kafka", lambda: self._outbox.send(CONSENTS, user_id.encode(), None))
@@ -244,6 +253,10 @@ def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
                 found.done.update((number, at) for number, at, each in before if _is_told(each, word))
                 waiting[one.user_id] = [each for each in before if not _is_told(each[2], word)]
     return found
+
+
+def _placed(settings: Settings) -> Mapping[str, PlacedWord]:
+    return _found(settings, {}).placed
 
 
 def _is_told(word: Word, placed: Word) -> bool:

@@ -15,17 +15,17 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
 from headwater.kafka import BoundedReader, end_offsets
-from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, fact_of, read_erasure
+from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, fact_of, read_consent, read_erasure
 from headwater.privacy.facts import ErasedUsers, checked_fact, erased_users
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
+from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS, Topic
 from headwater.wire import TimeBounds, encode
 from streams.features.store import FeatureStore, Reading
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users", "is_folded", "seed_erased"]
+__all__ = ["ErasedUsers", "ErasureRounds", "Once", "checked_fact", "erased_users", "is_folded", "seed_erased"]
 
 Message = Any
 T = TypeVar("T")
@@ -34,23 +34,27 @@ NOTHING = "-"
 """The item of an event that is about none."""
 
 
-class _Forgotten(NamedTuple):
+class _Forgotten:
     """Who was forgotten in one batch of `erasures`.
 
-    Fields
+    Attributes
         facts: by user id.
-        since: partition of `users` -> offset of the first tombstone that was sent.
+        since: of `users` and `consents`, partition -> offset of the first tombstone that was sent.
+        begun: whether the log forgot one of them before, and whoever saw to that was killed before all was done.
     """
 
-    facts: dict[str, ErasureFact]
-    since: dict[int, int]
+    def __init__(self) -> None:
+        self.facts: dict[str, ErasureFact] = {}
+        self.since: dict[str, dict[int, int]] = {USERS.name: {}, CONSENTS.name: {}}
+        self.begun = False
 
-    def tombstone(self, place: Any) -> None:
+    def tombstone(self, topic: Topic, place: Any) -> None:
         """One was sent."""
-        self.since[place.partition] = min(place.offset, self.since.get(place.partition, place.offset))
+        since = self.since[topic.name]
+        since[place.partition] = min(place.offset, since.get(place.partition, place.offset))
 
 
-class _Once(Generic[T]):
+class Once(Generic[T]):
     """What is asked of Kafka where a batch needs it, and once for all of the batch."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
@@ -72,8 +76,8 @@ class _AskedOnce(NamedTuple):
         done: of `_done`, of all its messages.
     """
 
-    told: _Once[Mapping[bytes, int]]
-    done: _Once[Mapping[tuple[int, bytes], int]]
+    told: Once[Mapping[bytes, int]]
+    done: Once[Mapping[tuple[int, bytes], int]]
 
 
 class ErasureRounds:
@@ -106,8 +110,8 @@ class ErasureRounds:
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
         keys = {one.key for one in messages}
-        asked = _AskedOnce(_Once(partial(self._told, keys)), _Once(partial(self._done, messages)))
-        gone, ends = _Forgotten({}, {}), self._known_ends
+        asked = _AskedOnce(Once(partial(self._told, USERS, keys, {})), Once(partial(self._done, messages)))
+        gone, ends = _Forgotten(), self._known_ends
         for message in messages:
             at = record_place(message)
             try:
@@ -127,25 +131,46 @@ class ErasureRounds:
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error.as_value()))
         self._known_ends = ends
-        if gone.since:
-            await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
-            await self.take_back(gone.facts, gone.since)
+        await self._finish(gone)
         return facts, refused
 
-    async def take_back(self, users: Collection[str], since: Mapping[int, int] | None = None) -> None:
-        """Tombstones of what `users` keeps of these that was told before they were forgotten and came later: the
-        producer had no connection, say. Of whom it has something newer, that is in its place.
+    async def _finish(self, gone: _Forgotten) -> None:
+        """Whoever tells something of one who is forgotten looks afterwards who is; here it is said, and then looked
+        what was told: one of both sees the other. What was asked has a tombstone when that is done.
+        """
+        if gone.begun or any(gone.since.values()):
+            await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
+            for topic in (USERS, CONSENTS) if self._has_words else (USERS,):
+                await self._take_back(topic, gone.facts, None if gone.begun else gone.since[topic.name])
+        for user_id in gone.facts:
+            await self._retry.call_async("kafka", partial(self._outbox.send, ERASURES, user_id.encode(), None))
+
+    async def take_back(self, topic: Topic, messages: Collection[Message]) -> None:
+        """Tombstones of what these records tell of users who were forgotten since that was told: the producer had no
+        connection, say, or a worker wrote down a word while another forgot its user.
 
         Parameters
-            users: who may have been told of. What is told of them before this reads who was forgotten is found here.
-            since: partition of `users` -> offset, from where it is looked for where the store is further.
+            topic: `users` or `consents`.
+            messages: of it, that are about to be acknowledged.
+        """
+        told = {one.key.decode(errors="replace"): _told_ms(topic, one) for one in messages if one.key}
+        users = [one for one, time_ms in told.items() if time_ms >= 0]
+        erased = await self._retry.call_blocking("redis", lambda: self._store.erased(users)) if users else {}
+        left = [one for one, of in erased.items() if told[one] <= of.time_ms]
+        if left:
+            await self._take_back(topic, left, {})
+
+    async def _take_back(self, topic: Topic, users: Collection[str], since: Mapping[int, int] | None) -> None:
+        """The same of what `topic` keeps of `users`: of whom it has something newer, that is in its place.
+
+        Parameters
+            since: as in `_told`.
         """
         erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*users]))
-        if erased:
-            until = {one.encode(): of.time_ms for one, of in erased.items()}
-            told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, until, since))
-            for key in [key for key, time_ms in told.items() if 0 <= time_ms <= until[key]]:
-                await self._retry.call_async("kafka", partial(self._outbox.send, USERS, key, None))
+        until = {one.encode(): of.time_ms for one, of in erased.items()}
+        told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, topic, until, since))
+        for key in [key for key, time_ms in told.items() if 0 <= time_ms <= until[key]]:
+            await self._retry.call_async("kafka", partial(self._outbox.send, topic, key, None))
 
     def _time(self, erasure: Erasure, message: Message, at: str) -> int:
         time_ms: int = message.timestamp if erasure.erased_time is None else erasure.erased_time
@@ -154,19 +179,23 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    def _told(self, keys: Collection[bytes], since: Mapping[int, int] | None = None) -> dict[bytes, int]:
-        """When the attributes of some users were told that are newest on their topic, and that the store may not have
-        yet; -1 where they were taken away. `since`: read from there on where the store is further.
+    def _told(self, topic: Topic, keys: Collection[bytes], since: Mapping[int, int] | None) -> dict[bytes, int]:
+        """What is newest of some users on a topic, as `_told_ms` says it: of what the store may not have yet.
+
+        Parameters
+            since: partition -> offset, from where it is looked for where the store is further; None: from the oldest.
         """
         told: dict[bytes, int] = {}
-        marks = self._store.standing(USERS).marks()
-        marks |= {number: min(at - 1, marks.get(number, -1)) for number, at in (since or {}).items()}
-        with BoundedReader(self._settings.kafka, USERS) as reader:
+        marks: dict[int, int] = {}
+        if since is not None:
+            marks = self._store.standing(topic).marks()
+            marks |= {number: min(at - 1, marks.get(number, -1)) for number, at in since.items()}
+        with BoundedReader(self._settings.kafka, topic) as reader:
             for span in reader.spans():
                 first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
                 for record in reader.records(span._replace(first=first)):
                     if record.key in keys:
-                        told[record.key] = record.timestamp if record.value else -1
+                        told[record.key] = _told_ms(topic, record)
         return told
 
     def _has_topic_of_words(self) -> bool:
@@ -176,17 +205,21 @@ class ErasureRounds:
 
     async def _leaves_word(self, user_id: str, erased: Erased, message: Message, asked: _AskedOnce) -> bool:
         """Whether a word of consent outlives this erasure, for the user is known as forgotten since a later time: by a
-        denial, which forgets and stays itself. Not of what was asked and done before, and is read again: its tombstone
-        lies behind it.
+        denial, which forgets and stays itself. Not of what was asked and done before, and is read again; nor of what
+        was denied only since it was asked.
         """
-        if not self._has_words:
+        if not self._has_words or erased.time_ms > message.timestamp:
             return False
         reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
         state = reading.states.get(user_id)
         if is_folded(reading, user_id, erased) and (state is None or state.word is None):
             return False
+        return not await self._is_done(message, asked)
+
+    async def _is_done(self, message: Message, asked: _AskedOnce) -> bool:
+        """Whether what this record asks for has its tombstone."""
         done = await asked.done.found()
-        return done.get((message.partition, message.key), -1) < int(message.offset)
+        return done.get((message.partition, message.key), -1) > int(message.offset)
 
     def _done(self, messages: Sequence[Message]) -> dict[tuple[int, bytes], int]:
         """By partition and key of what these ask for, the offset of the newest tombstone behind the first of them."""
@@ -203,7 +236,7 @@ class ErasureRounds:
         self, user_id: str, time_ms: int, message: Message, asked: _AskedOnce, stands: list[Any], gone: _Forgotten
     ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
-        consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
+        consent; the place in the log, which what is tried again has in `stands`; and the fact.
         """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
@@ -214,17 +247,35 @@ class ErasureRounds:
             held_ms = await self._retry.call_blocking("redis", lambda: self._store.attributes_told_ms(user_id))
             newest_ms, asked_ms = max((await asked.told.found()).get(key, -1), held_ms), message.timestamp
             if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
-                gone.tombstone(await send(USERS, key, None))
+                gone.tombstone(USERS, await send(USERS, key, None))
             if self._keeps_words:
-                await send(CONSENTS, key, None)
+                gone.tombstone(CONSENTS, await send(CONSENTS, key, None))
             one = f"forget-{record_place(message)}"
             event = Event(event_id=one, user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
             if not stands:
                 stands.append(await send(EVENTS, key, encode(event)))
             erased = Erased(time_ms, stands[0].partition, stands[0].offset)
+        elif not gone.begun:
+            gone.begun = not await self._is_done(message, asked)
         fact = gone.facts[user_id] = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
-        await send(ERASURES, key, None)
+
+
+def _told_ms(topic: Topic, record: Message) -> int:
+    """When that was told which a record of `users` or `consents` keeps of its user, epoch ms; -1 where it keeps nothing
+    that is for good: what says nothing more, cannot be read, or is a word that has no place yet.
+    """
+    if not record.value:
+        return -1
+    if topic is USERS:
+        return int(record.timestamp)
+    try:
+        found = read_consent(record.key, record.value, CONSENTS.name)
+    except InvalidMessage:
+        return -1
+    if found is None or not found.is_placed:
+        return -1
+    return found.word(record.timestamp).time_ms + (found.personalise is False)  # of after it has forgotten the user
 
 
 def is_folded(reading: Reading, user_id: str, erased: Erased) -> bool:

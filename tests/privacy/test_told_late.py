@@ -79,8 +79,10 @@ def test_a_worker_that_is_told_of_a_user_who_was_forgotten_looks_what_is_newest(
         store.keep_erased([fact_of("ada", Erased(UNTIL_MS, 0, 7))])
         rounds = ErasureRounds(settings, store, cast(Any, SendingAmongOthers(settings)), retry, dict)
         tell(settings, OLD, UNTIL_MS)
-        asyncio.run(rounds.take_back(["ada", "bob"]))
+        asyncio.run(rounds.take_back(USERS, records(settings, USERS)))
         assert newest(settings) is None
         tell(settings, NEW, UNTIL_MS + 1)
-        asyncio.run(rounds.take_back(["ada", "bob"]))  # the log is read again from its beginning, say
+        asyncio.run(
+            rounds.take_back(USERS, records(settings, USERS)[:1])
+        )  # the log is read again from its beginning, say
         assert newest(settings) == NEW

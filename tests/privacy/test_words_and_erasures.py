@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import orjson
@@ -32,9 +34,12 @@ class Workers:
         retry = Retry(threading.Event(), lambda _: None)
         self._consents = ConsentRounds(settings, store, cast(Any, self), retry)
         self._erasures = ErasureRounds(settings, store, cast(Any, self), retry, dict)
+        self.before_places = list[Callable[[], object]]()
         store.claim()
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        if topic is EVENTS and self.before_places:  # what another worker does meanwhile
+            await asyncio.to_thread(self.before_places.pop())
         return send_raw(self.settings, value, topic, key=key)
 
     def say(self, time_ms: int, **said: bool) -> None:
@@ -58,12 +63,16 @@ class Workers:
         if topic is ERASURES:
             asyncio.run(self._erasures.run([record]))
         else:
-            asyncio.run(self._consents.run([record]))
+            asyncio.run(self._read([record]))
 
     def read_all(self) -> None:
         """All words, from the beginning."""
         asyncio.run(self._consents.begin({}))
-        asyncio.run(self._consents.run(records(self.settings, CONSENTS)))
+        asyncio.run(self._read(records(self.settings, CONSENTS)))
+
+    async def _read(self, words: Sequence[Any]) -> None:
+        await self._consents.run(words)
+        await self._erasures.take_back(CONSENTS, words)
 
     def keep(self, record: Any) -> None:
         """A fact is read that one of them has written."""
@@ -83,7 +92,8 @@ class Workers:
 
     def said(self) -> tuple[Said | None, Any]:
         """The word by the state, and the newest on its topic."""
-        word = self.store.read_users(["ada"]).states["ada"].word
+        state = self.store.read_users(["ada"]).states.get("ada")
+        word = state and state.word
         value = records(self.settings, CONSENTS)[-1].value
         return word and word.said, value and orjson.loads(value).get("personalise")
 
@@ -142,6 +152,18 @@ def test_a_denial_that_was_told_and_not_folded_is_kept_where_it_is_told_again(wo
     assert other.said() == (Said(personalise=False), False)
 
 
+def test_a_denial_that_was_told_and_not_folded_stays_where_a_word_of_before_comes_to_another_worker(
+    workers: Workers,
+) -> None:
+    workers.say(TOLD_MS, personalise=False)
+    workers.keep(records(workers.settings, ERASURES)[0])
+    other = Workers(workers.settings, workers.store)
+    other.say(TOLD_MS - 1, personalise=True)
+    assert other.said() == (None, False)
+    other.fold()
+    assert other.said() == (Said(personalise=False), False)
+
+
 def test_a_word_that_is_in_force_since_an_erasure_stays_where_one_of_before_comes(workers: Workers) -> None:
     workers.forget(TOLD_MS)
     workers.say(TOLD_MS + 1, personalise=True)
@@ -177,3 +199,68 @@ def test_whoever_reads_all_words_again_leaves_the_newest_in_its_place(workers: W
     other.fold()
     assert other.said() == (Said(personalise=True, train=False), True)
     assert len(records(workers.settings, EVENTS)) == places, "nothing is told again"
+
+
+@pytest.mark.parametrize("slower", ["the word", "the erasure", "the erasure, and it is killed"])
+def test_a_word_that_gets_its_place_while_its_user_is_forgotten_is_kept_nowhere(workers: Workers, slower: str) -> None:
+    send(workers.settings, [event(0)])
+    other = Workers(workers.settings, workers.store)
+    if slower == "the word":
+        other.before_places.append(lambda: workers.forget(TOLD_MS))
+        other.say(TOLD_MS, personalise=True)
+        other.again(CONSENTS, records(workers.settings, CONSENTS)[-1])
+    else:
+
+        def say() -> None:
+            other.say(TOLD_MS, personalise=True)
+            other.again(CONSENTS, records(workers.settings, CONSENTS)[-1])
+            if "killed" in slower:
+                raise KeyboardInterrupt
+
+        workers.before_places.append(say)
+        with pytest.raises(KeyboardInterrupt) if "killed" in slower else nullcontext():
+            workers.forget(TOLD_MS)
+        if "killed" in slower:
+            workers.again(ERASURES, records(workers.settings, ERASURES)[0])
+    workers.fold()
+    assert workers.said() == (None, None)
+
+
+def test_an_erasure_that_was_killed_before_it_looked_what_was_told_meanwhile_looks_when_it_is_tried_again(
+    workers: Workers,
+) -> None:
+    send(workers.settings, [event(0)])
+    workers.say(TOLD_MS - 1, personalise=True)
+    _, placed = records(workers.settings, CONSENTS)
+    asked = workers.forget(TOLD_MS)
+    workers.fold()
+    send_raw(workers.settings, placed.value, CONSENTS, key=b"ada")
+    workers.again(ERASURES, asked)
+    assert workers.said() == (None, True), "its tombstone says that it is done"
+    send_raw(workers.settings, asked.value, ERASURES, key=b"ada")
+    workers.again(ERASURES, [one for one in records(workers.settings, ERASURES) if one.key == b"ada"][-1])
+    assert workers.said() == (None, None)
+
+
+def test_what_was_denied_since_an_erasure_was_asked_stays_where_that_is_tried_again(workers: Workers) -> None:
+    value = workers.forget(TOLD_MS).value
+    workers.say(TOLD_MS + 60_000, personalise=False)
+    for record in records(workers.settings, ERASURES):
+        if record.value and b"digest" in record.value:
+            workers.keep(record)
+    workers.fold()
+    send_raw(workers.settings, value, ERASURES, key=b"ada", timestamp_ms=TOLD_MS)
+    workers.again(ERASURES, [one for one in records(workers.settings, ERASURES) if one.key == b"ada"][-1])
+    workers.fold()
+    assert workers.said() == (Said(personalise=False), False)
+
+
+def test_a_store_that_has_lost_who_was_forgotten_is_told_before_any_word_is_told_again(workers: Workers) -> None:
+    workers.forget(TOLD_MS)
+    workers.say(TOLD_MS - 1, personalise=True)
+    places = len(records(workers.settings, EVENTS))
+    workers.store.erase(None)
+    other = Workers(workers.settings, workers.store)
+    other.read_all()
+    assert [one.value for one in records(workers.settings, CONSENTS)][-1] is None
+    assert len(records(workers.settings, EVENTS)) == places
