@@ -30,6 +30,7 @@ from headwater.topics import EVENTS, REQUESTS, topic_name
 from models.published.signing.trust import trust_of
 from models.published.stores import open_store
 from serving.answering import Answering
+from serving.arranging import warm_up
 from serving.catalogue import Catalogue
 from serving.exposures import ExposureSender
 from serving.model_follower import ModelFollower
@@ -118,6 +119,7 @@ class ServingWorker:
     def run(self) -> None:
         """Answer until told to stop. Raises Stalled when it cannot go on."""
         stopping = self.operations.stopping
+        warm_up()
         for follower in (self._items, self._model):
             while not stopping.is_set() and not follower.caught_up.wait(0.05):
                 self._raise_failures()  # the first answers should not be popular items for want of a model

@@ -25,7 +25,7 @@ from serving.arranging.pool import NO_ROW, SCORED, Offer, Pool, places_of
 from serving.arranging.thompson import Agreement, Draws
 from serving.filters import Mask
 
-__all__ = ["Arranged", "arrange", "arranges"]
+__all__ = ["Arranged", "arrange", "arranges", "warm_up"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
@@ -89,6 +89,15 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
         more = beyond.best(beyond.allowed(), k - len(rows))
         rows, slots = np.append(rows, np.full(len(more), NO_ROW)), np.append(slots, more)
     return Arranged(rows, slots, _scores(rows, offer.scores), np.ones(len(rows)))
+
+
+def warm_up() -> None:
+    """The loops that only lists run, which a machine compiles once: 1.6 s that no request should wait for."""
+    value, row = np.zeros(1), np.zeros(1, np.int64)
+    likeness = Likeness(None, [()])
+    likeness.greedy(value, 0.0, np.ones(1, bool), 1)
+    likeness.take(0)
+    Agreement(Draws(row, np.zeros((1, 1))), row).chances(value, row)
 
 
 def _scores(rows: RowIds, offered: Array) -> Array:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from serving.arranging.chance import draw, explores
 from serving.catalogue import Catalogue
 from serving.filters import Mask
 from serving.rules import Rows
+from tests.worlds.processes import ROOT
 
 SELLERS, TAGS = ("anne", "bob", "cid"), ("red", "blue", "old")
 
@@ -441,3 +444,22 @@ def test_without_draws_thompson_leaves_the_order_by_score_and_says_why() -> None
         found = arrange(world.offer()._replace(draws=draws), by, 5, "r1", 0)
         assert (found.rows.tolist(), found.propensities.tolist()) == ([0, 1, 2, 3, 4], [1] * 5)
         assert found.notes == note
+
+
+FIRST_LISTS = """
+from serving.arranging import arrange, likeness, thompson, warm_up
+from tests.serving.test_arranging import surface, world_of
+loops = likeness._raise, likeness._greedy, thompson._best_of_each
+warm_up()
+made = [one.signatures for one in loops]
+assert all(made)
+offer = world_of(9, beyond=1).offer()
+for fields in ({"diversity": 0.5}, {"diversity": 0.5, "max_per": {"seller": 2}}, {"explore": {"by": "thompson"}}):
+    arrange(offer, surface(**fields), 3, "r", 0)
+    arrange(offer._replace(vectors=offer.scores[:, None]), surface(**fields), 3, "r", 0)
+assert [one.signatures for one in loops] == made, "compiled while somebody waited"
+"""
+
+
+def test_no_list_waits_for_a_loop_to_be_compiled() -> None:
+    subprocess.run([sys.executable, "-c", FIRST_LISTS], cwd=ROOT, check=True)
