@@ -12,11 +12,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from gateway.access import Caller, Keys, RateLimits, credentials_of, refuse_foreign_page
+from gateway.api_keys import key_id_of
 
 __all__ = ["Callers"]
 
 TRIES = (5.0, 50.0)
-"""Keys that an address may have checked for the first time: a second, and at once. Each costs 20 ms and 19 MiB."""
+"""How often an address may try what is called like one key: a second, and at once. Each costs 20 ms and 19 MiB. Not the
+address alone: behind a balancer that is everybody's.
+"""
 
 
 class Callers:
@@ -29,7 +32,7 @@ class Callers:
     def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
         self._keys = keys
         self._origins = origins
-        self._tries = RateLimits(*TRIES, "key_tries", "too many keys were tried from this address")
+        self._tries = RateLimits(*TRIES, "key_tries", "this key was tried too often from this address")
         self._hashing = asyncio.Lock()  # one hash at a time: who has come with the same key meanwhile needs none
 
     async def of(self, request: HTTPConnection) -> Caller:
@@ -52,6 +55,6 @@ class Callers:
             async with self._hashing:
                 known = self._keys.known(credentials, address)
                 if known is None:
-                    self._tries.take(Caller(address, frozenset()))
+                    self._tries.take(Caller(f"{address} {key_id_of(credentials)}", frozenset()))
                     known = await run_in_threadpool(self._keys.caller, credentials)
         return known
