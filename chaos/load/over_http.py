@@ -29,7 +29,7 @@ from headwater.events import now_ms
 from headwater.topics import EVENTS
 from headwater.wire import decode_recommendation
 
-__all__ = ["HttpApp", "run_http_app"]
+__all__ = ["HttpApp", "messages_of", "run_http_app"]
 
 SEND_S, ASK_S = 50.0, 30.0
 """A call has to be over within: 25 s and 2.5 s of the gateway's own, 8 that it may be held, and a crowded machine."""
@@ -256,7 +256,7 @@ class HttpApp:
             connection.request(call.method, call.path, call.body, {"content-type": call.kind, **key})
             found = connection.getresponse()
             if call.what == "watch" and found.status == call.status:
-                return found.status, list(islice(_messages(found), WATCHED))
+                return found.status, list(islice(messages_of(found), WATCHED))
             return found.status, orjson.loads(found.read())
         except TimeoutError:
             self._ledger.broken(f"{part.name}: {call.method} {call.path} hangs: no answer in {call.within_s:.0f} s")
@@ -288,18 +288,16 @@ def _as_tracked(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _messages(stream: HTTPResponse) -> Iterator[tuple[str, Any]]:
+def messages_of(stream: HTTPResponse) -> Iterator[tuple[str, Any]]:
     """Of server-sent events the kind and the body of each; `same` is a comment. Raises IncompleteRead where the stream
     ends."""
     kind = ""
     while line := stream.readline():
-        name, _, rest = line.decode().strip().partition(": ")
+        name, _, rest = line.decode().strip().partition(":")
         if name == "event":
-            kind = rest
+            kind = rest.strip()
         elif name == "data":
             yield kind, orjson.loads(rest)
-        elif not name:
-            kind = ""
-        elif line.startswith(b":"):
+        elif not name and rest:
             yield "same", {}
     raise IncompleteRead(b"")

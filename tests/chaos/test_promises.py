@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from http.client import HTTPResponse
+from itertools import islice
 from types import SimpleNamespace
+from typing import cast
 
 import orjson
 from kafka import KafkaProducer
 
 from chaos.ledger import LoadLedger, Promised
+from chaos.load.over_http import messages_of
 from chaos.load.records import Outgoing, Writer, poison
 from chaos.promises import Aftermath, consents, examples, features, front_door, records
 from headwater.events import now_ms
@@ -73,3 +78,8 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
         store.erase()
     assert next(features.are_exact(aftermath()))
     assert "0 events are remembered" in next(features.are_counted(aftermath()))
+
+
+def test_who_watches_a_list_hears_also_that_it_stays() -> None:
+    stream = io.BytesIO(b'event: list\ndata: {"items":[]}\n\n' + 2 * b": same\n\n")
+    assert list(islice(messages_of(cast(HTTPResponse, stream)), 3)) == [("list", {"items": []}), *[("same", {})] * 2]
