@@ -30,7 +30,7 @@ from headwater.settings import GatewaySettings
 from headwater.users import User
 from headwater.wire import encode
 
-__all__ = ["Backend", "Full"]
+__all__ = ["Backend", "Full", "Waits"]
 
 log = logging.getLogger("headwater")
 
@@ -40,6 +40,7 @@ THREADS = 8
 SEND_S = 25.0
 """What is sent may take so long, whatever the Client waits for: most callers and balancers give up at 30."""
 
+STOPS = "this gateway stops,"
 LAST_S = 1.0
 GRACE_S = 0.5
 """After a deadline the Client tells more of why there is no answer, so it gets a little longer."""
@@ -51,6 +52,30 @@ RECEIPTS = 10_000
 
 class Full(HeadwaterError):
     """As much is under way as may be."""
+
+
+class Waits:
+    """Waits of one kind, which can all be ended at once."""
+
+    def __init__(self) -> None:
+        self._open = set[asyncio.Timeout]()
+        self.ended = False
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float | None) -> AsyncIterator[None]:
+        """Raises TimeoutError after that time, or at `end`."""
+        async with asyncio.timeout(0 if self.ended else seconds) as until:
+            self._open.add(until)
+            try:
+                yield
+            finally:
+                self._open.discard(until)
+
+    def end(self) -> None:
+        """None goes on from here, and none begins."""
+        self.ended = True
+        for one in self._open:
+            one.reschedule(0)
 
 
 class Backend:
@@ -71,6 +96,7 @@ class Backend:
         """Records of calls that did not wait, which Kafka did not take."""
         self.waiting = 0
         self.idle = asyncio.Event()
+        self._waits = Waits()
         self.changed: dict[str, set[asyncio.Event]] = {}
         """User -> set when an event of theirs has come through here."""
 
@@ -92,11 +118,13 @@ class Backend:
         """Room for something that is sent. What is not acknowledged then may still come to Kafka."""
         with self._room():
             try:
-                async with asyncio.timeout(SEND_S):
+                async with self._waits.within(SEND_S):
                     yield
             except TimeoutError as error:
                 if isinstance(error, HeadwaterError):
                     raise
+                if self._waits.ended:
+                    raise Unavailable(f"{STOPS} and Kafka has not acknowledged what was sent: send it again") from None
                 raise Unavailable(f"nothing was acknowledged within {SEND_S:g} s: check Kafka") from None
 
     async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
@@ -185,7 +213,7 @@ class Backend:
         user_id, k = asked.pop("user_id", None), asked.pop("k", None)
         with self._room():
             try:
-                async with asyncio.timeout(deadline_ms / 1000 + GRACE_S):
+                async with self._waits.within(deadline_ms / 1000 + GRACE_S):
                     answer = await self._call(
                         self._asking, lambda: self._client.recommend_async(user_id, k, deadline_ms / 1000, **asked)
                     )
@@ -193,6 +221,8 @@ class Backend:
             except DeadlineExceeded:
                 raise
             except TimeoutError:  # the Client itself waits for Kafka, to read answers or to tell of a topic
+                if self._waits.ended:
+                    raise Unavailable(f"{STOPS} and nothing has answered: ask again") from None
                 raise DeadlineExceeded(f"no answer within {deadline_ms:,} ms: Kafka does not answer in time") from None
         self._receipts[found.request_id] = found.user_id, encode(found.receipt)
         while len(self._receipts) > RECEIPTS:
@@ -227,12 +257,18 @@ class Backend:
             if not watchers:
                 self.changed.pop(user_id, None)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Wait until nothing is under way. Raises TimeoutError, Unavailable."""
+    def end(self) -> None:
+        """Nothing is waited for any more: the worker stops. Who waits is told so."""
+        self._waits.end()
+
+    async def drain(self, until_s: float) -> None:
+        """Wait until nothing is under way, until then by the loop's clock and for a second at least. Raises
+        TimeoutError, Unavailable.
+        """
         if self.waiting:
-            await asyncio.wait_for(self.idle.wait(), timeout_s)
+            await asyncio.wait_for(self.idle.wait(), _left_s(until_s))
         try:
-            await self._call(self._sending, partial(self._client.flush, timeout_s))
+            await self._call(self._sending, partial(self._client.flush, _left_s(until_s)))
         except Unavailable as error:  # also of what failed long ago, and was told then
             log.warning("not all that was sent came to Kafka: %s", error)
             await self._call(self._sending, partial(self._client.flush, LAST_S))
@@ -241,7 +277,11 @@ class Backend:
         for threads in (self._sending, self._asking):
             threads.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Unavailable):
-            self._client.close()
+            self._client.close(LAST_S)  # what was sent is with Kafka by now, or `drain` has waited for it
+
+
+def _left_s(until_s: float) -> float:
+    return max(LAST_S, until_s - asyncio.get_running_loop().time())
 
 
 def _refuse_unknown(model: type[BaseModel], fields: Mapping[str, Any]) -> None:

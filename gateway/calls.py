@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.admin_log import AdminLog
-from gateway.backend import Backend
+from gateway.backend import Backend, Waits
 from gateway.bodies import TooLarge, TooSlow, decoded, refuse_many
 from gateway.open_streams import OpenStreams
 from gateway.refusals import RefusedLine, ToldError, told
@@ -87,9 +87,7 @@ class Calls:
         self._keys = keys
         self._rates = rates
         self._stopping = operations.stopping
-        self._ended = False
-        self._waited_for = set[asyncio.Timeout]()
-        """One of each stream of events that waits for more of them."""
+        self._more_lines = Waits()
         self._takes_consent = takes_consent
         self._admin_log = admin_log
         self._streams = OpenStreams(settings.max_waiting)
@@ -160,19 +158,13 @@ class Calls:
 
     def end(self) -> None:
         """No stream of events goes on from here: the worker stops, and what was taken needs its time."""
-        self._ended = True
-        for one in self._waited_for:
-            one.reschedule(0)
+        self._more_lines.end()
 
     async def _more(self, pieces: AsyncIterator[Piece]) -> Piece | None:
         """The next; None after the last. Raises Denied after `end`."""
         try:
-            async with asyncio.timeout(0 if self._ended else None) as until:
-                self._waited_for.add(until)
-                try:
-                    return await anext(pieces, None)
-                finally:
-                    self._waited_for.discard(until)
+            async with self._more_lines.within(None):
+                return await anext(pieces, None)
         except TimeoutError:
             text = "this gateway stops: send what was not accepted to the next"
             raise Denied(503, "stopping", text, AGAIN_S) from None

@@ -55,6 +55,9 @@ is there: a phone without a net says no goodbye."""
 DELIVERY_S = 20.0
 """After it an event that Kafka has not taken is a 503. Most senders and balancers wait for 30 seconds."""
 
+ANSWERED = 0.9
+"""Of the time to stop: who still waits for Kafka then is told so, before connections are cut."""
+
 
 class _Server(uvicorn.Server):
     """Signals are the worker's own."""
@@ -159,11 +162,14 @@ class GatewayWorker:
             operations.progress()
             await asyncio.sleep(TICK_S)
         server.should_exit = True
-        asyncio.get_running_loop().call_later(self.settings.operations.drain_s / 2, calls.end)
+        loop, drain_s = asyncio.get_running_loop(), self.settings.operations.drain_s
+        until_s = loop.time() + drain_s
+        loop.call_later(drain_s / 2, calls.end)
+        loop.call_later(drain_s * ANSWERED, self.backend.end)
         if rpc is not None:
-            await rpc.stop(self.settings.operations.drain_s)
+            await rpc.stop(drain_s)
         await serving
-        await self.backend.drain(self.settings.operations.drain_s)
+        await self.backend.drain(until_s)
 
     def _config(self, app: Starlette) -> uvicorn.Config:
         return uvicorn.Config(

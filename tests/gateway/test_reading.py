@@ -598,7 +598,7 @@ def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met
             if flushed.append(timeout_s) or len(flushed) == 1:
                 raise Unavailable("1 records were not delivered since the last flush")
 
-        def close(self) -> None:
+        def close(self, _: float) -> None:
             stuck.set()
 
     async def ask() -> None:
@@ -608,8 +608,29 @@ def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met
             assert isinstance(one, DeadlineExceeded)
         assert await backend.track([], wait=False) == After()  # events do not stand behind questions
         assert (backend.waiting, backend.lost) == (0, 1)
-        await backend.drain(1.0)  # what failed long ago is no reason to end with an error
+        await backend.drain(0.0)  # what failed long ago is no reason to end with an error
         backend.close()
+
+    asyncio.run(ask())
+
+
+def test_who_waits_for_a_kafka_that_says_nothing_is_told_that_the_gateway_stops() -> None:
+    class Silent:
+        def track_many(self, events: list[Event]) -> Delivery:
+            return Delivery(len(events), [new_handle()])
+
+        def recommend_async(self, *_: Any) -> Any:
+            return new_handle()
+
+    async def ask() -> None:
+        backend = Backend(cast(Client, Silent()), GatewaySettings())
+        waits = [asyncio.create_task(backend.track([])), asyncio.create_task(backend.recommend({"user_id": "ann"}))]
+        while backend.waiting < len(waits):
+            await asyncio.sleep(0.01)
+        backend.end()
+        for one in [*waits, backend.track([])]:  # also who comes then
+            with pytest.raises(Unavailable, match="this gateway stops"):
+                await one
 
     asyncio.run(ask())
 
@@ -622,7 +643,7 @@ def test_a_call_to_a_kafka_that_is_away_ends_with_the_gateway_as_one_that_may_co
             operations.stopping.set()
             raise Unavailable("no Kafka answers at kafka-1.inner:9092")
 
-        def close(self) -> None:
+        def close(self, _: float) -> None:
             pass
 
     async def send() -> None:
