@@ -289,14 +289,14 @@ def test_told_to_stop_it_answers_what_is_under_way(kafka_address: str, redis_url
     ) as made:  # nobody answers requests here: they wait for their deadline
         connection = http.client.HTTPConnection("127.0.0.1", made.settings.gateway.port, timeout=30)
         with contextlib.closing(connection):
-            connection.request("POST", "/v1/recommendations", b'{"user_id":"ann","deadline_ms":2000}')
+            connection.request("POST", "/v1/recommendations", b'{"user_id":"ann","deadline_ms":4000}')
             eventually(lambda: made.gateway.metric("headwater_gateway_waiting") == 1.0, 10, "it is under way")
             process = made.gateway.process
             assert process is not None
             os.kill(process.pid, signal.SIGTERM)
             answer = connection.getresponse()
             assert answer.status == 504
-            assert b"no answer to request" in answer.read()
+            assert b"no answer" in answer.read()  # the Client's, or the gateway's where that is late
         assert process.wait(20) == 0
 
 
