@@ -17,7 +17,7 @@ __all__ = ["Proxy"]
 
 PIECE = 65_536
 ENDS_S = 0.02
-"""In which whoever was seen to connect is accepted, and what was cut ends."""
+"""In which what was cut ends."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: closing sends RST."""
 
@@ -40,7 +40,7 @@ class Proxy:
         self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter | None]] = set()
         self._dead: set[asyncio.StreamWriter] = set()
         self._serving: set[Any] = set()
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -84,17 +84,28 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True)
-            self.port = self._server.sockets[0].getsockname()[1]
+        if self._listening is None:
+            self._listening = socket.create_server(("127.0.0.1", self.port))
+            self._listening.setblocking(False)
+            self.port = self._listening.getsockname()[1]
+            self._loop.add_reader(self._listening, self._accept, self._listening)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        """Not asyncio's server: it leaves open whoever it has accepted and not handed over yet when it is closed."""
+        with contextlib.suppress(OSError):
+            client, _ = listening.accept()
+            self._loop.create_task(self._serve(client))  # which keeps itself
+
+    async def _serve(self, client: socket.socket) -> None:
+        client.setblocking(False)
         own = asyncio.current_task()
         self._serving.add(own)
         try:
-            await self._connect(reader, writer)
-        except asyncio.CancelledError:  # the proxy ends
-            _cut(writer)
+            reader, writer = await asyncio.open_connection(sock=client)
+            try:
+                await self._connect(reader, writer)
+            except asyncio.CancelledError:  # the proxy ends
+                _cut(writer)
         finally:
             self._serving.discard(own)
 
@@ -155,9 +166,10 @@ class Proxy:
             self._dead.clear()
 
     async def _refuse(self) -> int:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         for client in self._dead:
             _cut(client)
         self._dead.clear()
@@ -165,13 +177,14 @@ class Proxy:
 
     async def _end(self) -> None:
         """Cut everything, and whoever is just being connected."""
-        await self._refuse()
-        await asyncio.sleep(ENDS_S)
-        while asyncio.all_tasks() - {asyncio.current_task()}:
-            await self._reset()
+        while True:
+            await self._refuse()
             for one in self._serving:
                 one.cancel()
             await asyncio.sleep(ENDS_S)
+            if len(asyncio.all_tasks()) == 1:
+                break
+        await self._refuse()  # where it is frozen, whoever was taken last
 
 
 def _cut(end: asyncio.StreamWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -98,3 +99,29 @@ def test_who_is_just_being_connected_is_cut_when_the_proxy_ends() -> None:
         proxy.close()
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
+
+
+def test_nobody_is_left_open_who_comes_while_it_refuses_or_ends() -> None:
+    """What is left open says so when it is collected, which fails the test."""
+    ended = threading.Event()
+
+    def come(proxy: Proxy) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", proxy.port), 10):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = Proxy(server.getsockname()[1])
+        clients = [threading.Thread(target=come, args=(proxy,)) for _ in range(4)]
+        for one in clients:
+            one.start()
+        for number in range(100):
+            proxy.refuse()
+            proxy.listen()
+            if number == 90:
+                proxy.freeze()
+        proxy.close()
+        ended.set()
+        for one in clients:
+            one.join()
+    gc.collect()

@@ -34,7 +34,7 @@ def test_weights_may_come_as_a_bundle_that_took_the_example_and_without_any_it_s
 ) -> None:
     worker("streams.worker")
     traced: list[Trace] = []
-    looks = threading.Thread(target=lambda: traced.append(trace(settings, "ada", "a", "click", 3)))
+    looks = threading.Thread(target=lambda: traced.append(trace(settings, "ada", "a", "click", 8)))
     looks.start()
     eventually(lambda: end_offsets(settings.kafka, EXAMPLES) == {0: 1})
     registry.set_live(announced(1, 0))  # made before the example was there

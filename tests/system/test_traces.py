@@ -97,12 +97,12 @@ def steps(way: list[TakenSpan]) -> list[tuple[str, str]]:
 
 @pytest.mark.any_broker
 def test_an_event_leads_to_weights_in_one_trace_and_an_answer_links_to_them(traced: Traced) -> None:
-    assert traced.post("/v1/events", {"user_id": "ada", "item_id": "film-1", "type": "click"}, EVENT)[0] == 202
+    assert traced.post("/v1/events", {"user_id": "olga", "item_id": "film-1", "type": "click"}, EVENT)[0] == 202
     eventually(lambda: steps(traced.way(EVENT)) == WAY, 30, lambda: f"{steps(traced.way(EVENT))} is the way")
     published = traced.way(EVENT)[-2]
     assert not published.links
 
-    asked = {"user_id": "ada", "k": 3, "deadline_ms": 60_000}
+    asked = {"user_id": "olga", "k": 3, "deadline_ms": 60_000}
     status, answer = traced.post("/v1/recommendations", asked, REQUEST)
     assert status == 200, answer
     version = answer["receipt"]["model_version"]
@@ -111,7 +111,7 @@ def test_an_event_leads_to_weights_in_one_trace_and_an_answer_links_to_them(trac
     spans = traced.collector.named("publish weights")
     (made,) = {(one.trace, one.id) for one in spans if one.attributes.get("headwater.version") == version}
     assert traced.way(REQUEST)[2].links == (made,)
-    assert all("ada" not in str(one) for one in traced.collector.taken)
+    assert all("olga" not in str(one) for one in traced.collector.taken)
 
 
 def test_trace_prints_the_ids_that_the_collector_has(traced: Traced) -> None:
