@@ -135,6 +135,8 @@ class Agents:
         """Where reading goes on, fresh from the store. Every write compares with how its slots stood then."""
         if topic is DEAD_LETTERS:
             return after(await self._retry.call_blocking("redis", lambda: self._store.marks_of(topic)))
+        if topic in (USERS, IDENTITIES, ERASURES, CONSENTS):
+            await self._erasing.begin(topic)
         standing = await self._retry.call_blocking("redis", lambda: self._store.standing(topic))
         self._standing[topic.name] = standing
         return after(standing.marks())

@@ -22,7 +22,7 @@ from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
-from streams.erasing import NOTHING, Once, seed_erased
+from streams.erasing import NOTHING, Once
 from streams.features.state import EMPTY, UserState
 from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -66,10 +66,7 @@ class ConsentRounds:
         self._sent: dict[str, Word] = {}
 
     async def begin(self, marks: Mapping[int, int]) -> None:
-        """Look what is told already of what is to be read, from behind these marks on; and who was forgotten, which a
-        store that has lost words may have lost, too.
-        """
-        await self._retry.call_async("kafka", lambda: asyncio.to_thread(seed_erased, self._settings, self._store))
+        """Look what is told already of what is to be read, from behind these marks on."""
         found = await self._retry.call_async("kafka", lambda: asyncio.to_thread(_found, self._settings, marks))
         self._done, self._newest = found.done, found.newest
 

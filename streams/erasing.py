@@ -8,9 +8,10 @@ of the same `event_id` and time that comes again is from before the erasure that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from itertools import islice
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
@@ -33,18 +34,26 @@ T = TypeVar("T")
 NOTHING = "-"
 """The item of an event that is about none."""
 
+CLOCKS_APART_MS = 3_600_000
+"""A record that was written after another has a timestamp that is no earlier than this before the other's."""
+
+LOOKED_AT_ONCE = 1_000
+"""Records of which it is asked at once who was forgotten."""
+
 
 class _Forgotten:
     """Who was forgotten in one batch of `erasures`.
 
     Attributes
         facts: by user id.
+        asked_ms: by user id, when it was asked for last, epoch ms.
         since: of `users` and `consents`, partition -> offset of the first tombstone that was sent.
         begun: whether the log forgot one of them before, and whoever saw to that was killed before all was done.
     """
 
     def __init__(self) -> None:
         self.facts: dict[str, ErasureFact] = {}
+        self.asked_ms: dict[str, int] = {}
         self.since: dict[str, dict[int, int]] = {USERS.name: {}, CONSENTS.name: {}}
         self.begun = False
 
@@ -104,13 +113,14 @@ class ErasureRounds:
         self._retry = retry
         self._ends = ends
         self._known_ends: Mapping[int, int] = {}  # no less by now
+        self._looked: dict[str, dict[int, int]] = {}  # by topic, partition -> before which offset all was looked at
 
     async def run(self, messages: Sequence[Message]) -> tuple[dict[int, list[ErasureFact]], list[RefusedMessage]]:
         """What the batch says of some who were forgotten, by partition, and what it cannot be read for."""
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
         keys = {one.key for one in messages}
-        asked = _AskedOnce(Once(partial(self._told, USERS, keys, {})), Once(partial(self._done, messages)))
+        asked = _AskedOnce(Once(partial(self._told, keys, {})), Once(partial(self._done, messages)))
         gone, ends = _Forgotten(), self._known_ends
         for message in messages:
             at = record_place(message)
@@ -140,37 +150,102 @@ class ErasureRounds:
         """
         if gone.begun or any(gone.since.values()):
             await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
-            for topic in (USERS, CONSENTS) if self._has_words else (USERS,):
-                await self._take_back(topic, gone.facts, None if gone.begun else gone.since[topic.name])
+            await self._take_back_attributes(gone)
+            while self._has_words and await self._mend_words(gone):
+                pass  # somebody may have told one in the moment between the look and a tombstone
         for user_id in gone.facts:
             await self._retry.call_async("kafka", partial(self._outbox.send, ERASURES, user_id.encode(), None))
 
+    async def begin(self, topic: Topic) -> None:
+        """Before `topic` is read from where the store is: who was forgotten is known, which a store that has lost what
+        it had of that topic may have lost, too.
+        """
+        self._looked.pop(topic.name, None)
+        await self._retry.call_async("kafka", lambda: asyncio.to_thread(seed_erased, self._settings, self._store))
+
     async def take_back(self, topic: Topic, messages: Collection[Message]) -> None:
         """Tombstones of what these records tell of users who were forgotten since that was told: the producer had no
-        connection, say, or a worker wrote down a word while another forgot its user.
+        connection, say, or a worker wrote down a word while another forgot its user. A word that was given since, and
+        got a place in the log before that at which it forgets, is asked for anew.
+
+        Whoever forgets somebody from here on looks by themselves, so what one look has seen is looked at once.
 
         Parameters
             topic: `users` or `consents`.
             messages: of it, that are about to be acknowledged.
         """
-        told = {one.key.decode(errors="replace"): _told_ms(topic, one) for one in messages if one.key}
-        users = [one for one, time_ms in told.items() if time_ms >= 0]
-        erased = await self._retry.call_blocking("redis", lambda: self._store.erased(users)) if users else {}
-        left = [one for one, of in erased.items() if told[one] <= of.time_ms]
-        if left:
-            await self._take_back(topic, left, {})
+        looked = self._looked.get(topic.name, {})
+        some = [one for one in messages if one.key and one.offset >= looked.get(one.partition, 0)]
+        if await self._retry.call_blocking("redis", lambda: self._to_write(topic, some)):
+            left = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._left, topic))
+            for key, value in left.items():
+                await self._retry.call_async("kafka", partial(self._outbox.send, topic, key, value))
 
-    async def _take_back(self, topic: Topic, users: Collection[str], since: Mapping[int, int] | None) -> None:
-        """The same of what `topic` keeps of `users`: of whom it has something newer, that is in its place.
+    def _to_write(self, topic: Topic, records: Iterable[Message]) -> dict[bytes, bytes | None]:
+        """By key, what is to stand in the place of the newest of some records, as `_amended` says it."""
+        newest = {one.key: one for one in records if one.key}
+        users = {key: key.decode(errors="replace") for key, one in newest.items() if _told_ms(topic, one) >= 0}
+        erased = self._store.erased([*users.values()]) if users else {}
+        found = {key: _amended(topic, newest[key], erased[user]) for key, user in users.items() if user in erased}
+        return {key: value for key, value in found.items() if value != newest[key].value}
 
-        Parameters
-            since: as in `_told`.
-        """
-        erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*users]))
+    def _left(self, topic: Topic) -> dict[bytes, bytes | None]:
+        """The same of all that the topic holds and the store may not have yet."""
+        left, ends, marks = dict[bytes, bytes | None](), dict[int, int](), self._store.standing(topic).marks()
+        with BoundedReader(self._settings.kafka, topic) as reader:
+            for span in reader.spans():
+                ends[span.partition] = span.end
+                first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
+                records = reader.records(span._replace(first=first))
+                while some := [*islice(records, LOOKED_AT_ONCE)]:
+                    for one in some:
+                        left.pop(one.key, None)
+                    left |= self._to_write(topic, some)
+        self._looked[topic.name] = ends
+        return left
+
+    async def _take_back_attributes(self, gone: _Forgotten) -> None:
+        """Tombstones of what `users` keeps of these: of whom it has something newer, that is in its place."""
+        erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*gone.facts]))
         until = {one.encode(): of.time_ms for one, of in erased.items()}
-        told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, topic, until, since))
+        since = None if gone.begun else gone.since[USERS.name]
+        told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, until, since))
         for key in [key for key, time_ms in told.items() if 0 <= time_ms <= until[key]]:
-            await self._retry.call_async("kafka", partial(self._outbox.send, topic, key, None))
+            await self._retry.call_async("kafka", partial(self._outbox.send, USERS, key, None))
+
+    async def _mend_words(self, gone: _Forgotten) -> bool:
+        """Let `consents` keep of these what was said since, and nothing else; whether it did not."""
+        erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*gone.facts]))
+        ask = partial(asyncio.to_thread, self._words_to_mend, gone, {one.encode(): of for one, of in erased.items()})
+        left = await self._retry.call_async("kafka", ask)
+        for key, value in left.items():
+            await self._retry.call_async("kafka", partial(self._outbox.send, CONSENTS, key, value))
+        return bool(left)
+
+    def _words_to_mend(self, gone: _Forgotten, erased: Mapping[bytes, Erased]) -> dict[bytes, bytes | None]:
+        """By key, what is to be written. A word that was given since it was asked may lie before the tombstone."""
+        newest, stays = dict[bytes, Message](), dict[bytes, Message]()
+        asked_ms = {one.encode(): at_ms for one, at_ms in gone.asked_ms.items()}
+        first_ms = None if gone.begun else max(0, min(asked_ms.values()) - CLOCKS_APART_MS)
+        since = gone.since[CONSENTS.name]
+        with BoundedReader(self._settings.kafka, CONSENTS) as reader:
+            for span in reader.spans(first_ms=first_ms):
+                first = min(span.first, max(span.oldest, since.get(span.partition, span.first)))
+                for one in reader.records(span._replace(first=first)):
+                    if one.key not in erased:
+                        continue
+                    newest[one.key] = one
+                    if _told_ms(CONSENTS, one) >= 0 and _amended(CONSENTS, one, erased[one.key], asked_ms[one.key]):
+                        known = stays.get(one.key)
+                        if known is None or _told_ms(CONSENTS, one) >= _told_ms(CONSENTS, known):
+                            stays[one.key] = one
+        left: dict[bytes, bytes | None] = {}
+        for key, one in newest.items():
+            known = stays.get(key)
+            value = None if known is None else _amended(CONSENTS, known, erased[key], asked_ms[key])
+            if value != one.value and (known is not None or _told_ms(CONSENTS, one) >= 0):
+                left[key] = value
+        return left
 
     def _time(self, erasure: Erasure, message: Message, at: str) -> int:
         time_ms: int = message.timestamp if erasure.erased_time is None else erasure.erased_time
@@ -179,8 +254,9 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    def _told(self, topic: Topic, keys: Collection[bytes], since: Mapping[int, int] | None) -> dict[bytes, int]:
-        """What is newest of some users on a topic, as `_told_ms` says it: of what the store may not have yet.
+    def _told(self, keys: Collection[bytes], since: Mapping[int, int] | None) -> dict[bytes, int]:
+        """When that was told of some users which is newest on `users`, as `_told_ms` says it: of what the store may not
+        have yet.
 
         Parameters
             since: partition -> offset, from where it is looked for where the store is further; None: from the oldest.
@@ -188,14 +264,14 @@ class ErasureRounds:
         told: dict[bytes, int] = {}
         marks: dict[int, int] = {}
         if since is not None:
-            marks = self._store.standing(topic).marks()
+            marks = self._store.standing(USERS).marks()
             marks |= {number: min(at - 1, marks.get(number, -1)) for number, at in since.items()}
-        with BoundedReader(self._settings.kafka, topic) as reader:
+        with BoundedReader(self._settings.kafka, USERS) as reader:
             for span in reader.spans():
                 first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
                 for record in reader.records(span._replace(first=first)):
                     if record.key in keys:
-                        told[record.key] = _told_ms(topic, record)
+                        told[record.key] = _told_ms(USERS, record)
         return told
 
     def _has_topic_of_words(self) -> bool:
@@ -257,6 +333,7 @@ class ErasureRounds:
             erased = Erased(time_ms, stands[0].partition, stands[0].offset)
         elif not gone.begun:
             gone.begun = not await self._is_done(message, asked)
+        gone.asked_ms[user_id] = max(message.timestamp, gone.asked_ms.get(user_id, -1))
         fact = gone.facts[user_id] = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
 
@@ -276,6 +353,26 @@ def _told_ms(topic: Topic, record: Message) -> int:
     if found is None or not found.is_placed:
         return -1
     return found.word(record.timestamp).time_ms + (found.personalise is False)  # of after it has forgotten the user
+
+
+def _amended(topic: Topic, record: Message, erased: Erased, asked_ms: int = -1) -> bytes | None:
+    """What is to stand in the place of a record of `users` or `consents` that keeps something of one who is forgotten:
+    None where that was told before; a word without its place where the log forgets it there, though it was given since.
+
+    Parameters
+        topic, record: as of `_told_ms`.
+        erased: since when the user is forgotten.
+        asked_ms: when that was asked for: it takes along what the log holds of before.
+    """
+    told_ms, value = _told_ms(topic, record), cast(bytes, record.value)
+    if told_ms <= erased.time_ms:
+        return None
+    word = read_consent(record.key, value, CONSENTS.name) if topic is CONSENTS else None
+    if word is None or word.partition is None or word.offset is None or word.personalise is False:
+        return value
+    if not erased.is_below(word.partition, word.offset):
+        return value
+    return encode(word.model_copy(update={"partition": None, "offset": None})) if told_ms > asked_ms else None
 
 
 def is_folded(reading: Reading, user_id: str, erased: Erased) -> bool:

@@ -98,6 +98,17 @@ def is_gone(erased: Erased | None, row: EventRow, partition: int) -> bool:
     return row.type not in PLACES or not erased.is_below(partition, row.offset)
 
 
+def is_before(erased: Erased, row: EventRow, partition: int) -> bool:
+    """Whether an event is from before its user was forgotten. A denial of personalise that was given since is not,
+    wherever it lies: it forgets the user itself, and counts in the place of that erasure.
+    """
+    if not erased.covers(row.time_ms, partition, row.offset):
+        return False
+    if row.type != CONSENT or row.consent is None or row.consent.personalise is not False:
+        return True
+    return not Erased(row.time_ms, partition, row.offset).outlasts(erased)
+
+
 def _time(entry: Entry | Shown) -> int:
     return entry.time_ms
 
@@ -805,7 +816,7 @@ def fold_batch(
             if erased:
                 user.erased = erased.get(row.user_id)
         is_ghost = False
-        if user.erased is not None and user.erased.covers(row.time_ms, partition, row.offset):
+        if user.erased is not None and is_before(user.erased, row, partition):
             folded.before_erasure += 1
             if not user.erased.is_below(partition, row.offset):
                 continue

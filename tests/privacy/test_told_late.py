@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 
 from headwater.events import now_ms
-from headwater.kafka import end_offsets
+from headwater.kafka import BoundedReader, Span, end_offsets
 from headwater.privacy import Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, USERS, Topic
+from streams import erasing
 from streams.erasing import ErasureRounds, erased_users
 from tests.worlds.streams import records, send_raw, storing
 
@@ -86,3 +88,31 @@ def test_a_worker_that_is_told_of_a_user_who_was_forgotten_looks_what_is_newest(
             rounds.take_back(USERS, records(settings, USERS)[:1])
         )  # the log is read again from its beginning, say
         assert newest(settings) == NEW
+
+
+def test_a_topic_that_is_read_again_is_looked_at_once_for_what_is_of_before(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Any]()
+
+    class Reader(BoundedReader):
+        def records(self, span: Span) -> Iterator[Any]:
+            for one in super().records(span):
+                read.append(one)
+                yield one
+
+    monkeypatch.setattr(erasing, "BoundedReader", Reader)
+    retry = Retry(threading.Event(), lambda _: None)
+    for _ in range(10):
+        tell(settings, OLD, UNTIL_MS)
+    several = records(settings, USERS)
+    with storing(settings) as store:
+        store.keep_erased([fact_of("ada", Erased(UNTIL_MS, 0, 7))])
+        rounds = ErasureRounds(settings, store, cast(Any, SendingAmongOthers(settings)), retry, dict)
+        for one in several:
+            asyncio.run(rounds.take_back(USERS, [one]))
+        assert newest(settings) is None
+        assert len(read) == len(several)
+        tell(settings, OLD, UNTIL_MS)
+        asyncio.run(rounds.take_back(USERS, records(settings, USERS)[-1:]))
+        assert newest(settings) is None, "what has come since is looked at"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import orjson
 import pytest
@@ -16,7 +17,8 @@ from headwater.kafka import ensure_topics
 from headwater.privacy import ErasureFact, read_erasure
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, ERASURES, EVENTS, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, USERS, Topic
+from streams.agents import Agents
 from streams.consenting import ConsentRounds
 from streams.erasing import ErasureRounds
 from streams.features.store import FeatureStore
@@ -35,9 +37,12 @@ class Workers:
         self._consents = ConsentRounds(settings, store, cast(Any, self), retry)
         self._erasures = ErasureRounds(settings, store, cast(Any, self), retry, dict)
         self.before_places = list[Callable[[], object]]()
+        self.after_places = list[Callable[[Topic, bytes, bytes | None], object]]()
         store.claim()
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        if topic is CONSENTS and self.after_places:
+            return self.after_places.pop()(topic, key, value)
         if topic is EVENTS and self.before_places:  # what another worker does meanwhile
             await asyncio.to_thread(self.before_places.pop())
         return send_raw(self.settings, value, topic, key=key)
@@ -49,6 +54,11 @@ class Workers:
     def forget(self, time_ms: int) -> Any:
         """The record that asks for it, acted on."""
         return self._tell(ERASURES, b'{"user_id":"ada","erased_time":%d}' % time_ms)
+
+    def ask(self, time_ms: int) -> Any:
+        """The same at that moment, and nobody has read it yet."""
+        send_raw(self.settings, b'{"user_id":"ada"}', ERASURES, key=b"ada", timestamp_ms=time_ms)
+        return [one for one in records(self.settings, ERASURES) if one.key == b"ada"][-1]
 
     def _tell(self, topic: Topic, value: bytes) -> Any:
         sent = send_raw(self.settings, value, topic, key=b"ada")
@@ -67,6 +77,7 @@ class Workers:
 
     def read_all(self) -> None:
         """All words, from the beginning."""
+        asyncio.run(self._erasures.begin(CONSENTS))
         asyncio.run(self._consents.begin({}))
         asyncio.run(self._read(records(self.settings, CONSENTS)))
 
@@ -264,3 +275,61 @@ def test_a_store_that_has_lost_who_was_forgotten_is_told_before_any_word_is_told
     other.read_all()
     assert [one.value for one in records(workers.settings, CONSENTS)][-1] is None
     assert len(records(workers.settings, EVENTS)) == places
+
+
+@pytest.mark.parametrize("said", [{"personalise": False}, {"personalise": True, "train": False}], ids=["all", "some"])
+@pytest.mark.parametrize("erases", ["later", "meanwhile", "meanwhile, and is killed"])
+def test_what_was_denied_since_an_erasure_was_asked_stays_where_it_is_told_first(
+    workers: Workers, said: dict[str, bool], erases: str
+) -> None:
+    send(workers.settings, [event(0)])
+    asked = workers.ask(TOLD_MS)
+    other = Workers(workers.settings, workers.store)
+
+    def say() -> None:
+        other.say(TOLD_MS + 1, **said)
+        if "killed" in erases:
+            raise KeyboardInterrupt
+
+    if erases == "later":
+        say()
+    else:
+        workers.before_places.append(say)
+    with pytest.raises(KeyboardInterrupt) if "killed" in erases else nullcontext():
+        workers.again(ERASURES, asked)
+    if "killed" in erases:
+        workers.again(ERASURES, asked)
+    other.again(CONSENTS, records(workers.settings, CONSENTS)[-1])
+    workers.fold()
+    assert workers.said() == (Said(**said), said["personalise"])
+    ends = [len(records(workers.settings, topic)) for topic in (CONSENTS, EVENTS)]
+    workers.again(ERASURES, asked)
+    assert [len(records(workers.settings, topic)) for topic in (CONSENTS, EVENTS)] == ends, "done is done"
+
+
+@pytest.mark.parametrize("topic", [USERS, IDENTITIES, ERASURES, CONSENTS], ids=lambda topic: topic.name)
+def test_who_was_forgotten_is_known_before_a_topic_is_read_from_where_a_store_is_that_lost_all(
+    workers: Workers, topic: Topic
+) -> None:
+    workers.forget(TOLD_MS)
+    workers.store.erase(None)
+    parts = MagicMock(retry=Retry(threading.Event(), lambda _: None))
+    agents = Agents(MagicMock(), workers.settings, workers.store, MagicMock(), MagicMock(), MagicMock(), parts)
+    asyncio.run(agents._positions(topic))
+    assert workers.store.erased(["ada"])["ada"].time_ms == TOLD_MS
+
+
+def test_a_word_whose_place_lies_before_that_of_an_erasure_which_it_came_after_gets_another(workers: Workers) -> None:
+    send(workers.settings, [event(0)])
+    asked, other = workers.ask(TOLD_MS), Workers(workers.settings, workers.store)
+    held = list[tuple[Topic, bytes, bytes | None]]()
+    other.after_places.append(lambda *sent: held.append(sent))  # it stands still between two of its steps
+    other.say(TOLD_MS + 1, personalise=True, train=False)
+    workers.again(ERASURES, asked)
+    for topic, key, value in held:
+        send_raw(workers.settings, value, topic, key=key)
+    for _ in range(3):
+        other.again(CONSENTS, records(workers.settings, CONSENTS)[-1])
+    workers.fold()
+    assert workers.said() == (Said(personalise=True, train=False), True)
+    assert len([one for one in records(workers.settings, CONSENTS) if one.value]) == 4, "once more, and no more"
