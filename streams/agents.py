@@ -327,7 +327,7 @@ class Agents:
 
     async def _apply_consents(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         await self._refuse(await self._consenting.run(messages))
-        await self._erasing.take_back(CONSENTS, messages)
+        await self._erasing.take_back(CONSENTS, messages, self._consenting.denied)
         newest = {message.partition: message.offset for message in messages}
         for partition, offset in newest.items():
             keys = {message.key for message in messages if message.partition == partition and message.key}

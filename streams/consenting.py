@@ -22,7 +22,7 @@ from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
-from streams.erasing import NOTHING, Once
+from streams.erasing import NOTHING, GoneUsers, Once
 from streams.features.state import EMPTY, UserState
 from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -53,7 +53,11 @@ class _Found(NamedTuple):
 
 
 class ConsentRounds:
-    """Of one worker: what it does with a batch of `consents`. Raises Unavailable as its parts do."""
+    """Of one worker: what it does with a batch of `consents`. Raises Unavailable as its parts do.
+
+    Attributes
+        denied: who is forgotten by a word of the newest batch.
+    """
 
     def __init__(self, settings: Settings, store: FeatureStore, outbox: ExamplesOutbox, retry: Retry) -> None:
         self._settings = settings
@@ -64,6 +68,7 @@ class ConsentRounds:
         self._done: set[tuple[int, int]] = set()
         self._newest: dict[str, int] = {}
         self._sent: dict[str, Word] = {}
+        self.denied = GoneUsers()
 
     async def begin(self, marks: Mapping[int, int]) -> None:
         """Look what is told already of what is to be read, from behind these marks on."""
@@ -73,6 +78,7 @@ class ConsentRounds:
     async def run(self, messages: Sequence[Message]) -> list[RefusedMessage]:
         """Tell the log what a batch says; what it cannot be read for."""
         refused: list[RefusedMessage] = []
+        self.denied = GoneUsers()
         placed = Once(partial(_placed, self._settings))
         for message in messages:
             at = record_place(message)
@@ -138,7 +144,7 @@ class ConsentRounds:
         """
         send, key, denies = self._outbox.send, user_id.encode(), _denies(word)
         if denies:
-            await send(USERS, key, None)
+            self.denied.tombstone(USERS, await send(USERS, key, None))
         event = Event(
             event_id=f"consent-{at}", user_id=user_id, item_id=NOTHING, type=CONSENT, event_time=word.time_ms,
             consent=None if word.said == Said() else Consent(**word.said._asdict()),
@@ -147,7 +153,7 @@ class ConsentRounds:
             stands.append(await send(EVENTS, key, encode(event)))
         where = stands[0]
         if denies:
-            fact = fact_of(user_id, Erased(word.time_ms, where.partition, where.offset))
+            fact = self.denied.facts[user_id] = fact_of(user_id, Erased(word.time_ms, where.partition, where.offset))
             await send(ERASURES, fact.digest.encode(), encode(fact))
         if known is not None and known.time_ms > word.time_ms:
             word = Word(word.said, known.time_ms) if denies else known

@@ -26,7 +26,8 @@ from streams.features.store import FeatureStore, Reading
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ErasedUsers", "ErasureRounds", "Once", "checked_fact", "erased_users", "is_folded", "seed_erased"]
+__all__ = ["ErasedUsers", "ErasureRounds", "GoneUsers", "Once", "checked_fact", "erased_users", "is_folded"]
+__all__ += ["seed_erased"]
 
 Message = Any
 T = TypeVar("T")
@@ -41,8 +42,8 @@ LOOKED_AT_ONCE = 1_000
 """Records of which it is asked at once who was forgotten."""
 
 
-class _Forgotten:
-    """Who was forgotten in one batch of `erasures`.
+class GoneUsers:
+    """Who was forgotten in one batch of `erasures`, or denied in one of `consents` that a history is kept.
 
     Attributes
         facts: by user id.
@@ -121,7 +122,7 @@ class ErasureRounds:
         refused: list[RefusedMessage] = []
         keys = {one.key for one in messages}
         asked = _AskedOnce(Once(partial(self._told, keys, {})), Once(partial(self._done, messages)))
-        gone, ends = _Forgotten(), self._known_ends
+        gone, ends = GoneUsers(), self._known_ends
         for message in messages:
             at = record_place(message)
             try:
@@ -144,12 +145,11 @@ class ErasureRounds:
         await self._finish(gone)
         return facts, refused
 
-    async def _finish(self, gone: _Forgotten) -> None:
+    async def _finish(self, gone: GoneUsers) -> None:
         """Whoever tells something of one who is forgotten looks afterwards who is; here it is said, and then looked
         what was told: one of both sees the other. What was asked has a tombstone when that is done.
         """
         if gone.begun or any(gone.since.values()):
-            await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
             await self._take_back_attributes(gone)
             while self._has_words and await self._mend_words(gone):
                 pass  # somebody may have told one in the moment between the look and a tombstone
@@ -163,7 +163,7 @@ class ErasureRounds:
         self._looked.pop(topic.name, None)
         await self._retry.call_async("kafka", lambda: asyncio.to_thread(seed_erased, self._settings, self._store))
 
-    async def take_back(self, topic: Topic, messages: Collection[Message]) -> None:
+    async def take_back(self, topic: Topic, messages: Collection[Message], denied: GoneUsers | None = None) -> None:
         """Tombstones of what these records tell of users who were forgotten since that was told: the producer had no
         connection, say, or a worker wrote down a word while another forgot its user. A word that was given since, and
         got a place in the log before that at which it forgets, is asked for anew.
@@ -173,13 +173,17 @@ class ErasureRounds:
         Parameters
             topic: `users` or `consents`.
             messages: of it, that are about to be acknowledged.
+            denied: who is forgotten by these words: attributes of before may have come meanwhile.
         """
+        if denied is not None and denied.facts:
+            await self._take_back_attributes(denied)
         looked = self._looked.get(topic.name, {})
         some = [one for one in messages if one.key and one.offset >= looked.get(one.partition, 0)]
         if await self._retry.call_blocking("redis", lambda: self._to_write(topic, some)):
-            left = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._left, topic))
+            left, ends = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._left, topic))
             for key, value in left.items():
                 await self._retry.call_async("kafka", partial(self._outbox.send, topic, key, value))
+            self._looked[topic.name] = ends
 
     def _to_write(self, topic: Topic, records: Iterable[Message]) -> dict[bytes, bytes | None]:
         """By key, what is to stand in the place of the newest of some records, as `_amended` says it."""
@@ -189,8 +193,8 @@ class ErasureRounds:
         found = {key: _amended(topic, newest[key], erased[user]) for key, user in users.items() if user in erased}
         return {key: value for key, value in found.items() if value != newest[key].value}
 
-    def _left(self, topic: Topic) -> dict[bytes, bytes | None]:
-        """The same of all that the topic holds and the store may not have yet."""
+    def _left(self, topic: Topic) -> tuple[dict[bytes, bytes | None], dict[int, int]]:
+        """The same of all that the topic holds and the store may not have yet; and where its partitions end."""
         left, ends, marks = dict[bytes, bytes | None](), dict[int, int](), self._store.standing(topic).marks()
         with BoundedReader(self._settings.kafka, topic) as reader:
             for span in reader.spans():
@@ -201,11 +205,13 @@ class ErasureRounds:
                     for one in some:
                         left.pop(one.key, None)
                     left |= self._to_write(topic, some)
-        self._looked[topic.name] = ends
-        return left
+        return left, ends
 
-    async def _take_back_attributes(self, gone: _Forgotten) -> None:
-        """Tombstones of what `users` keeps of these: of whom it has something newer, that is in its place."""
+    async def _take_back_attributes(self, gone: GoneUsers) -> None:
+        """Say who is forgotten, and then write tombstones of what `users` keeps of these: of whom it has something
+        newer, that is in its place.
+        """
+        await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
         erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*gone.facts]))
         until = {one.encode(): of.time_ms for one, of in erased.items()}
         since = None if gone.begun else gone.since[USERS.name]
@@ -213,7 +219,7 @@ class ErasureRounds:
         for key in [key for key, time_ms in told.items() if 0 <= time_ms <= until[key]]:
             await self._retry.call_async("kafka", partial(self._outbox.send, USERS, key, None))
 
-    async def _mend_words(self, gone: _Forgotten) -> bool:
+    async def _mend_words(self, gone: GoneUsers) -> bool:
         """Let `consents` keep of these what was said since, and nothing else; whether it did not."""
         erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*gone.facts]))
         ask = partial(asyncio.to_thread, self._words_to_mend, gone, {one.encode(): of for one, of in erased.items()})
@@ -222,7 +228,7 @@ class ErasureRounds:
             await self._retry.call_async("kafka", partial(self._outbox.send, CONSENTS, key, value))
         return bool(left)
 
-    def _words_to_mend(self, gone: _Forgotten, erased: Mapping[bytes, Erased]) -> dict[bytes, bytes | None]:
+    def _words_to_mend(self, gone: GoneUsers, erased: Mapping[bytes, Erased]) -> dict[bytes, bytes | None]:
         """By key, what is to be written. A word that was given since it was asked may lie before the tombstone."""
         newest, stays = dict[bytes, Message](), dict[bytes, Message]()
         asked_ms = {one.encode(): at_ms for one, at_ms in gone.asked_ms.items()}
@@ -259,13 +265,14 @@ class ErasureRounds:
         have yet.
 
         Parameters
-            since: partition -> offset, from where it is looked for where the store is further; None: from the oldest.
+            since: partition -> offset, from where it is looked for; of others from where the store is. None: from the
+                oldest.
         """
         told: dict[bytes, int] = {}
         marks: dict[int, int] = {}
         if since is not None:
             marks = self._store.standing(USERS).marks()
-            marks |= {number: min(at - 1, marks.get(number, -1)) for number, at in since.items()}
+            marks |= {number: at - 1 for number, at in since.items()}
         with BoundedReader(self._settings.kafka, USERS) as reader:
             for span in reader.spans():
                 first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
@@ -309,7 +316,7 @@ class ErasureRounds:
         return done
 
     async def _forget(
-        self, user_id: str, time_ms: int, message: Message, asked: _AskedOnce, stands: list[Any], gone: _Forgotten
+        self, user_id: str, time_ms: int, message: Message, asked: _AskedOnce, stands: list[Any], gone: GoneUsers
     ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log, which what is tried again has in `stands`; and the fact.

@@ -205,6 +205,15 @@ def test_words_and_erasures_that_came_late_are_the_same_in_a_rebuild_that_knows_
         assert alone == whole.states["ada"]
 
 
+def test_a_denial_of_since_an_erasure_counts_also_where_the_log_forgets_behind_it_and_that_is_known() -> None:
+    denial = word(5, personalise=False)._replace(time_ms=1001)
+    rows = row(0), denial, row(6), row(7, type=FORGET)._replace(time_ms=900), row(8)
+    whole = folded(*rows, limits=OPT_OUT)
+    assert whole.states["ada"].word == Word(Said(personalise=False), 1001)
+    again = folded(*rows, limits=OPT_OUT, beside=KnownBeside(erased={"ada": Erased(900, 0, rows[3].offset)}))
+    assert (again.states, counts(again)) == (whole.states, counts(whole))
+
+
 def test_an_audit_tells_of_a_word_that_a_store_has_lost() -> None:
     known = UserState(count=1, word=Word(Said(train=False), 5))
     (told,) = state_differences("u:ada", known, UserState(count=1), ordered=True)

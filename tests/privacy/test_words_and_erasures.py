@@ -83,7 +83,11 @@ class Workers:
 
     async def _read(self, words: Sequence[Any]) -> None:
         await self._consents.run(words)
-        await self._erasures.take_back(CONSENTS, words)
+        await self._erasures.take_back(CONSENTS, words, self._consents.denied)
+
+    def take_back(self, topic: Topic, messages: Sequence[Any]) -> None:
+        """As whoever has read these does."""
+        asyncio.run(self._erasures.take_back(topic, messages))
 
     def keep(self, record: Any) -> None:
         """A fact is read that one of them has written."""
@@ -333,3 +337,18 @@ def test_a_word_whose_place_lies_before_that_of_an_erasure_which_it_came_after_g
     workers.fold()
     assert workers.said() == (Said(personalise=True, train=False), True)
     assert len([one for one in records(workers.settings, CONSENTS) if one.value]) == 4, "once more, and no more"
+
+
+@pytest.mark.parametrize("told_ms", [TOLD_MS, TOLD_MS + 1], ids=["of before", "of later"])
+def test_attributes_that_come_while_a_denial_is_told_stay_only_if_they_are_of_later(
+    workers: Workers, told_ms: int
+) -> None:
+    def tell() -> None:
+        value = b'{"user_id":"ada","attributes":{"plan":"old"}}'
+        send_raw(workers.settings, value, USERS, key=b"ada", timestamp_ms=told_ms)
+        other.take_back(USERS, records(workers.settings, USERS))
+
+    other = Workers(workers.settings, workers.store)
+    workers.before_places.append(tell)
+    workers.say(TOLD_MS, personalise=False)
+    assert bool(records(workers.settings, USERS)[-1].value) == (told_ms > TOLD_MS)
