@@ -8,6 +8,7 @@ somebody for too long) and in no other way.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -31,6 +32,7 @@ __all__ = ["CampaignWorker", "Ending", "Stack"]
 
 DOOR = "gateway"
 """The role that apps call over HTTP."""
+TAKEN = os.strerror(errno.EADDRINUSE)
 AGAIN_S = (0.3, 1.0, 2.0, 4.0, 8.0)
 """How long after its end a part is started again, the later the more often it ended by itself."""
 STEADY_S = 60.0
@@ -272,6 +274,7 @@ class Stack:
                 ending = Ending(part.name, code, now - self._began_s, now - part.started_s, said)
                 self.endings.append(ending)
                 excused = part.excused is not None and part.excused in part.process.log_tail(12)
+                excused |= part.role == DOOR and TAKEN in said  # which was free when it was drawn: it gets another
                 if code != EXIT_STALLED and not excused:
                     self.wrong.append(f"{part.name} ended by itself with {code}: {said}")
                 part.failures += 1

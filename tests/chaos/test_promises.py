@@ -6,16 +6,19 @@ import io
 from collections.abc import Callable
 from http.client import HTTPResponse
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import orjson
+import pytest
 from kafka import KafkaProducer
 
 from chaos.ledger import LoadLedger, Promised
 from chaos.load.over_http import messages_of
 from chaos.load.records import Outgoing, Writer, poison
 from chaos.promises import Aftermath, consents, examples, features, front_door, records
+from chaos.stack import CampaignWorker, Stack
 from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, EVENTS
@@ -83,3 +86,14 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
 def test_who_watches_a_list_hears_also_that_it_stays() -> None:
     stream = io.BytesIO(b'event: list\ndata: {"items":[]}\n\n' + 2 * b": same\n\n")
     assert list(islice(messages_of(cast(HTTPResponse, stream)), 3)) == [("list", {"items": []}), *[("same", {})] * 2]
+
+
+@pytest.mark.parametrize(("role", "is_wrong"), [("gateway", False), ("serving", True)])
+def test_a_gateway_whose_door_was_taken_since_it_was_drawn_gets_another(role: str, is_wrong: bool) -> None:
+    said = "cannot listen on 127.0.0.1:14653 (Address already in use)"
+    process = SimpleNamespace(exit_code=lambda: 2, log_tail=lambda _: said)
+    part = CampaignWorker("one-1", role, cast(Any, process), Path("clock"))
+    stack = SimpleNamespace(endings=[], wrong=[], _began_s=0.0)
+    Stack._again(cast(Stack, stack), part)
+    assert bool(stack.wrong) == is_wrong
+    assert part.due_s is not None, "it is started again"
