@@ -33,13 +33,14 @@ from streams.app import raw_topic
 from streams.consenting import ConsentRounds, seed_words, with_words
 from streams.erasing import ErasureRounds, seed_erased
 from streams.features.fold import Limits
+from streams.features.marks import after
 from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.past_refusals import LogReading, PastRefusals
 from streams.rebuild import past_ghosts, rebuilt
-from streams.rounds import EventRounds, after
+from streams.rounds import EventRounds
 from streams.streams_metrics import StreamsMetrics
 from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
 

@@ -23,6 +23,7 @@ from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
 from streams.erasing import NOTHING, GoneUsers, Once
+from streams.features.marks import after
 from streams.features.state import EMPTY, UserState
 from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -234,9 +235,8 @@ def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
     if settings.privacy.consent == "off":
         return found
     with BoundedReader(settings.kafka, CONSENTS) as reader:
-        for span in reader.spans() if reader.exists() else ():
-            first = max(span.first, marks.get(span.partition, -1) + 1)
-            for record in reader.records(span._replace(first=min(first, span.end))):
+        for span in reader.spans(after(marks)) if reader.exists() else ():
+            for record in reader.records(span):
                 try:
                     one = read_consent(record.key, record.value, CONSENTS.name)
                 except InvalidMessage:

@@ -15,13 +15,14 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
-from headwater.kafka import BoundedReader, end_offsets
+from headwater.kafka import BoundedReader, end_offsets, read_partitions
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, fact_of, read_consent, read_erasure
 from headwater.privacy.facts import ErasedUsers, checked_fact, erased_users
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS, Topic
 from headwater.wire import TimeBounds, encode
+from streams.features.marks import after
 from streams.features.store import FeatureStore, Reading
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
@@ -196,15 +197,12 @@ class ErasureRounds:
     def _left(self, topic: Topic) -> tuple[dict[bytes, bytes | None], dict[int, int]]:
         """The same of all that the topic holds and the store may not have yet; and where its partitions end."""
         left, ends, marks = dict[bytes, bytes | None](), dict[int, int](), self._store.standing(topic).marks()
-        with BoundedReader(self._settings.kafka, topic) as reader:
-            for span in reader.spans():
-                ends[span.partition] = span.end
-                first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
-                records = reader.records(span._replace(first=first))
-                while some := [*islice(records, LOOKED_AT_ONCE)]:
-                    for one in some:
-                        left.pop(one.key, None)
-                    left |= self._to_write(topic, some)
+        for span, records in read_partitions(self._settings.kafka, topic, after(marks)):
+            ends[span.partition] = span.end
+            while some := [*islice(records, LOOKED_AT_ONCE)]:
+                for one in some:
+                    left.pop(one.key, None)
+                left |= self._to_write(topic, some)
         return left, ends
 
     async def _take_back_attributes(self, gone: GoneUsers) -> None:
@@ -230,7 +228,7 @@ class ErasureRounds:
 
     def _words_to_mend(self, gone: GoneUsers, erased: Mapping[bytes, Erased]) -> dict[bytes, bytes | None]:
         """By key, what is to be written. A word that was given since it was asked may lie before the tombstone."""
-        newest, stays = dict[bytes, Message](), dict[bytes, Message]()
+        newest, stays = dict[bytes, Message](), dict[bytes, tuple[int, bytes]]()
         asked_ms = {one.encode(): at_ms for one, at_ms in gone.asked_ms.items()}
         first_ms = None if gone.begun else max(0, min(asked_ms.values()) - CLOCKS_APART_MS)
         since = gone.since[CONSENTS.name]
@@ -240,16 +238,14 @@ class ErasureRounds:
                 for one in reader.records(span._replace(first=first)):
                     if one.key not in erased:
                         continue
-                    newest[one.key] = one
-                    if _told_ms(CONSENTS, one) >= 0 and _amended(CONSENTS, one, erased[one.key], asked_ms[one.key]):
-                        known = stays.get(one.key)
-                        if known is None or _told_ms(CONSENTS, one) >= _told_ms(CONSENTS, known):
-                            stays[one.key] = one
+                    newest[one.key], told_ms = one, _told_ms(CONSENTS, one)
+                    value = None if told_ms < 0 else _amended(CONSENTS, one, erased[one.key], asked_ms[one.key])
+                    if value is not None and (one.key not in stays or told_ms >= stays[one.key][0]):
+                        stays[one.key] = told_ms, value
         left: dict[bytes, bytes | None] = {}
         for key, one in newest.items():
-            known = stays.get(key)
-            value = None if known is None else _amended(CONSENTS, known, erased[key], asked_ms[key])
-            if value != one.value and (known is not None or _told_ms(CONSENTS, one) >= 0):
+            value = stays[key][1] if key in stays else None
+            if value != one.value and (value is not None or _told_ms(CONSENTS, one) >= 0):
                 left[key] = value
         return left
 
@@ -269,16 +265,11 @@ class ErasureRounds:
                 oldest.
         """
         told: dict[bytes, int] = {}
-        marks: dict[int, int] = {}
-        if since is not None:
-            marks = self._store.standing(USERS).marks()
-            marks |= {number: at - 1 for number, at in since.items()}
-        with BoundedReader(self._settings.kafka, USERS) as reader:
-            for span in reader.spans():
-                first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
-                for record in reader.records(span._replace(first=first)):
-                    if record.key in keys:
-                        told[record.key] = _told_ms(USERS, record)
+        first = None if since is None else {**after(self._store.standing(USERS).marks()), **since}
+        for _, records in read_partitions(self._settings.kafka, USERS, first):
+            for record in records:
+                if record.key in keys:
+                    told[record.key] = _told_ms(USERS, record)
         return told
 
     def _has_topic_of_words(self) -> bool:

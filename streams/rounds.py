@@ -27,6 +27,7 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Folding, Ghost, KnownBeside, Limits, fold_batch, ghosts_of
 from streams.features.hot_users import HotUsers
 from streams.features.identity import as_one
+from streams.features.marks import after
 from streams.features.state import EMPTY, UserState, restored
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading
 from streams.losses import Losses
@@ -35,7 +36,7 @@ from streams.past_refusals import LogReading
 from streams.streams_metrics import StreamsMetrics
 from streams.unknown_types import UnknownTypes
 
-__all__ = ["EventRounds", "after"]
+__all__ = ["EventRounds"]
 
 Message = Any
 Attributes = Mapping[str, Mapping[str, Any]]
@@ -380,8 +381,3 @@ class EventRounds:
         self._ghosts, self._recalled = {}, False
         self._decay = None
         self._hot.clear()
-
-
-def after(marks: Mapping[int, int]) -> dict[int, int]:
-    """The offsets from which reading goes on."""
-    return {partition: offset + 1 for partition, offset in marks.items()}

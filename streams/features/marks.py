@@ -15,9 +15,14 @@ from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
 from streams.features.store import FeatureStore
 
-__all__ = ["another_log", "beyond_log", "check_log", "lost_records"]
+__all__ = ["after", "another_log", "beyond_log", "check_log", "lost_records"]
 
 Partition = TypeVar("Partition", bound=Hashable)
+
+
+def after(marks: Mapping[int, int]) -> dict[int, int]:
+    """The offsets from which reading goes on."""
+    return {partition: offset + 1 for partition, offset in marks.items()}
 
 
 def beyond_log(marks: Mapping[int, int], ends: Mapping[int, int]) -> list[int]:

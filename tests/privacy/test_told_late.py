@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from headwater.events import now_ms
-from headwater.kafka import BoundedReader, Span, end_offsets
+from headwater.kafka import Span, end_offsets, read_partitions
 from headwater.privacy import Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
@@ -95,13 +95,12 @@ def test_a_topic_that_is_read_again_is_looked_at_once_for_what_is_of_before(
 ) -> None:
     read = list[Any]()
 
-    class Reader(BoundedReader):
-        def records(self, span: Span) -> Iterator[Any]:
-            for one in super().records(span):
-                read.append(one)
-                yield one
+    def reading(*asked: Any) -> Iterator[tuple[Span, Iterator[Any]]]:
+        for span, some in read_partitions(*asked):
+            read.extend(found := [*some])
+            yield span, iter(found)
 
-    monkeypatch.setattr(erasing, "BoundedReader", Reader)
+    monkeypatch.setattr(erasing, "read_partitions", reading)
     retry = Retry(threading.Event(), lambda _: None)
     for _ in range(10):
         tell(settings, OLD, UNTIL_MS)
